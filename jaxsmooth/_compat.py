@@ -1,0 +1,70 @@
+"""What differs between JAX versions, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from importlib import metadata
+from typing import Any
+
+from jax.extend import core, source_info_util
+from jax.extend.core import primitives
+
+
+def call_body(eqn: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """The (jaxpr, consts) that a call-like equation runs once on its operands, or None.
+
+    The parameter is ``jaxpr`` or ``call_jaxpr``, an open or a closed jaxpr, depending
+    on the primitive and the version of JAX.
+    """
+    if eqn.primitive not in CALLS and eqn.primitive is not primitives.remat_p:
+        return None
+    body = eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]
+    return open_jaxpr(body)
+
+
+def open_jaxpr(body: Any) -> tuple[Any, tuple[Any, ...]]:
+    """(jaxpr, consts) of an open or a closed jaxpr."""
+    if hasattr(body, "jaxpr"):
+        return body.jaxpr, tuple(body.consts)
+    return body, ()
+
+
+CALLS = frozenset(
+    {
+        primitives.jit_p,
+        primitives.closed_call_p,
+        primitives.call_p,
+        primitives.custom_jvp_call_p,
+        primitives.custom_vjp_call_p,
+    }
+)
+"""Call-like primitives whose body may be inlined when something inside it changes."""
+
+
+def primitive(name: str) -> Any | None:
+    """The primitive of that name in `jax.extend.core.primitives`, or None where absent.
+
+    Rules name primitives that only some versions have.
+    """
+    return getattr(primitives, name, None)
+
+
+def source_line(eqn: Any) -> str:
+    """``file:line (function)`` of the user's code that made the equation."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand of an equation is a literal."""
+    return isinstance(atom, core.Literal)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a record names."""
+    packages = ("jaxsmooth", "jax", "jaxlib", "numpy")
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return {"python": platform.python_version(), **found}

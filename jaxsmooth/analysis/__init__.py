@@ -1,0 +1,1 @@
+"""The analysis: what a traced function does to ranges, magnitudes and curvature."""

@@ -1,0 +1,125 @@
+"""From a function and bounds to the problem that passes are run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxsmooth.rules  # noqa: F401  (enters the rules)
+from jaxsmooth import errors
+from jaxsmooth.analysis.propagate import Problem
+from jaxsmooth.bounds import Domain, resolve
+from jaxsmooth.math.array import is_traced
+from jaxsmooth.math.kernels import kernel_named
+from jaxsmooth.program.graph import Graph, trace
+from jaxsmooth.program.normal import normalise
+
+NORMS = ("l2", "linf")
+ASSUMPTIONS = (
+    "exact arithmetic: rounding of f and f_eps in their own precision comes on top",
+    "custom derivatives in f are its true derivatives",
+    "indices into arrays are in range",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A function, traced for some shapes, with the sets of its arguments.
+
+    Attributes:
+      problem: what passes are run on.
+      graph: the traced function.
+      domain: sets of the argument leaves.
+      outputs: pytree of ``jax.ShapeDtypeStruct``.
+      argnums: arguments that derivatives are taken in.
+    """
+
+    problem: Problem
+    graph: Graph
+    domain: Domain
+    outputs: Any
+    argnums: tuple[int, ...]
+
+    @property
+    def traced(self) -> bool:
+        """Whether constants or bounds are tracers, so that nothing may be kept."""
+        leaves = self.domain.leaves
+        numbers = [x for leaf in leaves for x in (leaf.lo, leaf.hi, leaf.center, leaf.value)]
+        radii = [g.radius for g in self.domain.groups]
+        return is_traced(*numbers, *radii, *self.graph.constants.values())
+
+
+def prepare(
+    f: Callable[..., Any],
+    bounds: Any,
+    args: Sequence[Any],
+    argnums: int | Sequence[int] | None,
+    kernel: str,
+    norm: str,
+) -> Prepared:
+    """Trace f, resolve the bounds, and bring the program into normal form.
+
+    Raises:
+      BoundsError: the bounds are malformed or do not fit the arguments.
+      ArgumentError: an option is malformed.
+    """
+    if norm not in NORMS:
+        raise errors.ArgumentError(f"no norm {norm!r}; choose from {', '.join(map(repr, NORMS))}")
+    chosen = kernel_named("minimax" if kernel == "auto" else kernel)
+    domain = resolve(bounds, args)
+    graph, outputs = trace(f, args)
+    positions = _argnums(argnums, domain, len(args))
+    leaves = [
+        j
+        for j, leaf in enumerate(domain.leaves)
+        if leaf.argnum in positions and not leaf.fixed and jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    known = {
+        value: leaf.value
+        for value, leaf in zip(graph.inputs, domain.leaves, strict=True)
+        if leaf.fixed
+    }
+    normal = normalise(graph, known, [graph.inputs[j] for j in leaves])
+    _check_outputs(outputs)
+    problem = Problem(normal, domain, leaves, chosen, norm)
+    return Prepared(problem, graph, domain, outputs, positions)
+
+
+def _argnums(
+    argnums: int | Sequence[int] | None, domain: Domain, count: int
+) -> tuple[int, ...]:
+    """Positions of the arguments that derivatives are taken in."""
+    free = {
+        leaf.argnum
+        for leaf in domain.leaves
+        if not leaf.fixed and jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+    if argnums is None:
+        return tuple(sorted(free))
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for position in wanted:
+        if not isinstance(position, int) or not -count <= position < count:
+            raise errors.ArgumentError(
+                f"argnums: {position!r} is no position of one of the {count} arguments"
+            )
+    positions = tuple(sorted({position % count for position in wanted}))
+    for position in positions:
+        if position not in free:
+            raise errors.ArgumentError(
+                f"argnums: args[{position}] has no floating-point leaf that is not fixed, so "
+                "there is nothing to differentiate; leave it out of argnums"
+            )
+    return positions
+
+
+def _check_outputs(outputs: Any) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(outputs):
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise errors.ArgumentError(
+                f"output{jax.tree_util.keystr(path)} is complex; return its real and imaginary "
+                "parts instead"
+            )

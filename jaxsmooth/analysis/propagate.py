@@ -1,0 +1,385 @@
+"""One pass through a program: ranges, and the effect of every source on the output.
+
+Ranges enclose the values of f, of f_eps and of every program in between in which only some
+sites are smoothed: the range of each site's result is widened by its error. Replacing the
+sites one at a time, upstream ones first smoothed, then gives
+
+    ‖f_eps - f‖ <= Σ_k w_k μ_k,      w_k = effect on the output of a unit error at site k,
+
+since the program downstream of site k is then f's own. Differentiating twice,
+
+    D²f_eps[a, b] = Σ_q T_q(p_q''[D v a, D v b]),
+
+the sum over nonlinear equations q of their second-order response, pushed through the
+tail T_q. Both sums are over *sources* whose magnitudes `first_order` rules push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsmooth import errors
+from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
+from jaxsmooth.math.array import Array, namespace, norm2, real, up
+from jaxsmooth.math.kernels import Kernel
+from jaxsmooth.math.magnitude import Magnitude, Response
+from jaxsmooth.math.perron import perron_bound
+from jaxsmooth.math.range import Range, enclose, point, widen
+from jaxsmooth.program.graph import Atom, Equation, Literal, Value
+from jaxsmooth.program.normal import ELEMENTWISE, Normal
+from jaxsmooth.rules.registry import KinkRule, Local, Site, describe, rule_of
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """The second-order response of one equation, as the output feels it.
+
+    Attributes:
+      pairs: (J, J) matrix over the leaves: ‖response to unit changes of leaves i and j‖.
+      weight: effect on the output of a response of norm one; inf if it was not pushed.
+      pushed: effect on the output of the response to joint unit changes of all leaves.
+      site: index of the site whose 1/μ multiplies all this, or None.
+    """
+
+    pairs: Array
+    weight: Array
+    pushed: Array
+    site: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class SitePass:
+    """What one pass found about a site.
+
+    Attributes:
+      equation: its equation.
+      site: how it is smoothed.
+      pattern: 2-norm of the error of the whole site for μ = 1.
+      effect: error of the output for μ = 1.
+    """
+
+    equation: Equation
+    site: Site
+    pattern: Array
+    effect: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Result of one pass.
+
+    Attributes:
+      outputs: range of every output leaf.
+      lipschitz: (J,) Lipschitz constants with respect to the leaves.
+      sites: in order of evaluation.
+      terms: second-order responses.
+    """
+
+    outputs: list[Range]
+    lipschitz: Array
+    sites: list[SitePass]
+    terms: list[Term]
+
+
+@dataclass(eq=False)
+class Problem:
+    """What stays the same from pass to pass.
+
+    Attributes:
+      normal: the program.
+      domain: sets of the arguments (`bounds.Domain`).
+      leaves: indices of the leaves that derivatives are taken in.
+      kernel: the kernel of all sites.
+      norm: "l2" or "linf", in which the error of the output is measured.
+      static: what rules keep, per equation.
+    """
+
+    normal: Normal
+    domain: Any
+    leaves: list[int]
+    kernel: Kernel
+    norm: str
+    static: dict[Equation, dict[Any, Any]] = field(default_factory=dict)
+
+    def kinks(self) -> list[Equation]:
+        """The equations that may be sites, in order."""
+        return [
+            e
+            for e in self.normal.equations
+            if isinstance(rule_of(e), KinkRule) and self.normal.varies.intersection(e.outputs)
+        ]
+
+
+def propagate(problem: Problem, mu: Sequence[Array]) -> Pass:
+    """Run one pass with these accuracies, one (number or array) per kink."""
+    return _Pass(problem, list(mu)).run()
+
+
+class _Pass:
+    def __init__(self, problem: Problem, mu: list[Array]):
+        self.problem = problem
+        self.normal = problem.normal
+        self.mu = mu
+        self.ranges: dict[Value, Range] = {}
+        self.changes: dict[Value, Perturbation] = {}
+        self.count = len(problem.leaves)
+        self.sources = self.count
+        self.sites: list[tuple[Equation, Site, Array, int]] = []
+        self.terms: list[tuple[Response, int | None, int | None, int]] = []
+
+    def run(self) -> Pass:
+        self._enter_arguments()
+        last_use = self._last_uses()
+        for step, equation in enumerate(self.normal.equations):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._equation(equation)
+            for value in last_use.get(step, ()):
+                self.ranges.pop(value, None)
+                self.changes.pop(value, None)
+        return self._result()
+
+    def _enter_arguments(self) -> None:
+        leaves = self.problem.domain.leaves
+        total = len(leaves)
+        for j, (leaf, value) in enumerate(
+            zip(leaves, self.normal.graph.inputs, strict=True)
+        ):
+            if leaf.fixed or not _is_number(value):
+                continue
+            gains = np.zeros(total)
+            gains[j] = 1.0
+            self.ranges[value] = enclose(
+                self.problem.domain, leaf.lo, leaf.hi, leaf.center, gains, 0.0
+            )
+            if j in self.problem.leaves:
+                source = np.array([self.problem.leaves.index(j)])
+                unit = Magnitude(np.ones((1, *value.shape)), np.ones(1))
+                self.changes[value] = affordable(Perturbation(source, unit))
+
+    def _last_uses(self) -> dict[int, list[Value]]:
+        last: dict[Value, int] = {}
+        for step, equation in enumerate(self.normal.equations):
+            for atom in equation.inputs:
+                if isinstance(atom, Value):
+                    last[atom] = step
+        kept = {a for a in self.normal.graph.outputs if isinstance(a, Value)}
+        ends: dict[int, list[Value]] = {}
+        for value, step in last.items():
+            if value not in kept:
+                ends.setdefault(step, []).append(value)
+        return ends
+
+    def _operand(self, equation: Equation, atom: Atom) -> tuple[Range, Any]:
+        shape = atom.shape
+        if len(equation.inputs) > 1 and shape == ():
+            broadcasting = isinstance(atom, Literal) or atom in self.normal.known
+            if broadcasting and equation.primitive in ELEMENTWISE:
+                shape = equation.outputs[0].shape
+        known = self.normal.value_of(atom, shape)
+        if known is not None:
+            return self._point(known, shape), known
+        if not _is_number(atom):
+            raise errors.UnsupportedPrimitiveError(
+                f"{describe(equation)} reads a value of type {atom.dtype} that is not known. "
+                "Make it known with jaxsmooth.fixed."
+            )
+        return self.ranges[atom], None
+
+    def _point(self, known: Any, shape: tuple[int, ...]) -> Range:
+        if not _is_number_dtype(known):
+            return point(np.zeros(shape), len(self.problem.domain.leaves))
+        if not isinstance(known, jax.core.Tracer):
+            known = np.asarray(known)
+        return point(real(known), len(self.problem.domain.leaves))
+
+    def _equation(self, equation: Equation) -> None:
+        rule = rule_of(equation)
+        operands = [self._operand(equation, a) for a in equation.inputs]
+        local = Local(
+            equation,
+            self.problem.domain,
+            len(self.problem.domain.leaves),
+            [r for r, _ in operands],
+            [k for _, k in operands],
+            [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
+            self.problem.static.setdefault(equation, {}),
+        )
+        results = rule.range(local)
+        local.results = results
+        before = [
+            self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs
+        ]
+        sources = union(before)
+        if not len(sources):
+            self._write(equation, results, [None] * len(results))
+            return
+        magnitudes = [aligned(b, sources) for b in before]
+        pushed = rule.first_order(local, magnitudes)
+        after: list[list[Perturbation]] = [
+            [] if m is None else [Perturbation(sources, m)] for m in pushed
+        ]
+        at = np.flatnonzero(sources < self.count)
+        moved = [None if m is None else m.rows(at) for m in magnitudes]
+        if isinstance(rule, KinkRule):
+            site = rule.site(local, self.problem.kernel, moved)
+            results = [self._site(equation, site, results[0], after[0])]
+            self._response(site.response, sources[at], after[0], results[0], len(self.sites) - 1)
+        else:
+            for response, parts, r in zip(
+                rule.second_order(local, moved), after, results, strict=True
+            ):
+                if response is not None:
+                    self._response(response, sources[at], parts, r, None)
+        self._write(equation, results, [joined(p) if p else None for p in after])
+
+    def _write(
+        self,
+        equation: Equation,
+        results: Sequence[Range],
+        changes: Sequence[Perturbation | None],
+    ) -> None:
+        for value, r, change in zip(equation.outputs, results, changes, strict=True):
+            _check_shapes(equation, value.shape, r, change)
+            self.ranges[value] = r
+            if change is not None:
+                self.changes[value] = affordable(change)
+
+    def _source(self, parts: list[Perturbation], magnitude: Magnitude) -> int:
+        identifier = self.sources
+        self.sources += 1
+        parts.append(Perturbation(np.array([identifier]), magnitude))
+        return identifier
+
+    def _site(
+        self, equation: Equation, site: Site, result: Range, parts: list[Perturbation]
+    ) -> Range:
+        """Add the site's error as a source, and widen the range of its result by it."""
+        index = len(self.sites)
+        mu = self.mu[index]
+        xp = namespace(site.active, mu)
+        active = xp.where(site.active, 1.0, 0.0)
+        largest = max(abs(site.lower), abs(site.upper))
+        # The largest of the μ of its elements is the unit in which the site is measured.
+        relative = active if xp.ndim(mu) == 0 else active * _relative(mu)
+        relative = xp.broadcast_to(relative, result.shape)
+        pattern = norm2(relative)
+        entries = up(largest * relative, 2)[None]
+        source = self._source(parts, Magnitude(entries, up(largest * pattern)[None]))
+        self.sites.append((equation, site, pattern, source))
+        error = active * mu
+        return widen(
+            result, self.problem.domain, up(error * site.lower, 2), up(error * site.upper, 2)
+        )
+
+    def _response(
+        self,
+        response: Response,
+        leaves: np.ndarray,
+        parts: list[Perturbation],
+        result: Range,
+        site: int | None,
+    ) -> None:
+        """Add an equation's second-order response as sources."""
+        norm = perron_bound(response.pairs)
+        entries = response.entries
+        if entries is not None:
+            norm = namespace(norm, entries).minimum(norm, norm2(entries))
+            entries = namespace(entries).minimum(entries, norm)[None]
+        xp = namespace(norm)
+        joint = self._source(parts, Magnitude(entries, xp.reshape(norm, (1,))))
+        unit = None
+        if self.count > 1:
+            ones = None if entries is None else np.ones((1, *result.shape))
+            unit = self._source(parts, Magnitude(ones, np.ones(1)))
+        full = self._spread(response.pairs, leaves)
+        self.terms.append((Response(full, None), unit, site, joint))
+
+    def _spread(self, pairs: Array, leaves: np.ndarray) -> Array:
+        """The matrix over all leaves of one over those that reach an equation."""
+        xp = namespace(pairs)
+        where = np.ix_(leaves, leaves)
+        if xp is np:
+            full = np.zeros((self.count, self.count))
+            full[where] = pairs
+            return full
+        return jnp.zeros((self.count, self.count), pairs.dtype).at[where].set(pairs)
+
+    # The end.
+
+    def _result(self) -> Pass:
+        outputs = [self._output(a) for a in self.normal.graph.outputs]
+        ranges = [r for r, _ in outputs]
+        changes = [c for _, c in outputs]
+        effects = self._effects(changes, "l2")
+        deviations = effects if self.problem.norm == "l2" else self._effects(changes, "linf")
+        sites = [
+            SitePass(equation, site, pattern, deviations[source])
+            for equation, site, pattern, source in self.sites
+        ]
+        terms = []
+        for response, unit, site, joint in self.terms:
+            weight = np.inf if unit is None else effects[unit]
+            terms.append(Term(response.pairs, weight, effects[joint], site))
+        return Pass(ranges, effects[: self.count], sites, terms)
+
+    def _output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
+        known = self.normal.value_of(atom, atom.shape)
+        if known is not None:
+            return self._point(known, atom.shape), None
+        return self.ranges[atom], self.changes.get(atom)
+
+    def _effects(self, changes: Sequence[Perturbation | None], norm: str) -> Array:
+        """(sources,) size, in this norm of the output, of what every source does to it."""
+        parts = []
+        for change in changes:
+            if change is None:
+                continue
+            m = change.magnitude
+            size = m.norm
+            if norm == "linf" and m.entries is not None:
+                xp = namespace(m.entries)
+                size = xp.max(m.entries, axis=tuple(range(1, m.entries.ndim)), initial=0.0)
+            whole = aligned(
+                Perturbation(change.sources, Magnitude(None, size)), np.arange(self.sources)
+            )
+            assert whole is not None
+            parts.append(whole.norm)
+        if not parts:
+            return np.zeros(self.sources)
+        stacked = namespace(*parts).stack(parts)
+        return namespace(stacked).max(stacked, axis=0) if norm == "linf" else norm2(stacked, 0)
+
+
+def _check_shapes(
+    equation: Equation, shape: tuple[int, ...], r: Range, change: Perturbation | None
+) -> None:
+    """The invariant of every rule: what it returns has the shape of the result."""
+    found = [np.shape(x) for x in (r.lo, r.hi, r.center)]
+    if change is not None and change.magnitude.entries is not None:
+        found.append(np.shape(change.magnitude.entries)[1:])
+    if any(s != shape for s in found):
+        raise AssertionError(f"rule of {describe(equation)}: shapes {found} are not {shape}")
+
+
+def _relative(mu: Array) -> Array:
+    """mu over its largest element; 0 if all are."""
+    xp = namespace(mu)
+    top = xp.max(mu, initial=0.0)
+    return mu / xp.where(top > 0, top, 1.0)
+
+
+def _is_number(value: Atom) -> bool:
+    return not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+
+
+def _is_number_dtype(known: Any) -> bool:
+    dtype = getattr(known, "dtype", None)
+    return dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+
+

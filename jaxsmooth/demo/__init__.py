@@ -1,0 +1,1 @@
+"""The demo: train a small ReLU network, smooth it, and attack its certificate."""

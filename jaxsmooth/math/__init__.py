@@ -1,0 +1,1 @@
+"""The mathematics: ranges, magnitudes, kernels, facts, norms. Knows no jaxprs."""

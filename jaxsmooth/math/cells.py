@@ -1,0 +1,202 @@
+"""A partition of the line into cells on which a one-variable program is well enclosed.
+
+The line is cut at zero, at powers of two, at the program's constants and at infinity's
+doorstep; cells are then halved until every choice of the program is decided and the
+enclosures of f' and f'' are narrow. Thresholds that are not hit exactly end up between
+two neighbouring floats, in a cell of their own that stays undecided.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxsmooth.math.asymptotics import Tail
+from jaxsmooth.math.interval import Interval
+from jaxsmooth.math.jets import Jet, Walk
+from jaxsmooth.math.univariate import Univariate
+
+TAIL_BITS = (16.0, 24.0, 40.0, 80.0)
+TOLERANCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+CORE = 2.0  # |x| up to here sets the scale of f' and f''
+FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
+REACHES = (32.0, np.inf)  # cells near zero are refined first
+MOST_CELLS = 4096
+MOST_ROUNDS = 90
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells in increasing order, the first and the last being the tails.
+
+    Args:
+        ends: the cells are [ends[i], ends[i+1]]; the outermost ends are infinite.
+        value: encloses f on each cell.
+        slope: encloses f'.
+        curvature: encloses f''.
+        bad: where f is undefined or infinite.
+        undecided: where the program's choices are not decided.
+        decisions: matrix (choice, cell) of 1, 0 and 2 (undecided).
+    """
+
+    ends: np.ndarray
+    value: Interval
+    slope: Interval
+    curvature: Interval
+    bad: np.ndarray
+    undecided: np.ndarray
+    decisions: np.ndarray
+
+
+@dataclass
+class _Batch:
+    """Evaluated cells in any order."""
+
+    lo: np.ndarray
+    hi: np.ndarray
+    numbers: np.ndarray  # (6, cell): value, slope, curvature
+    bad: np.ndarray
+    undecided: np.ndarray
+    decisions: np.ndarray
+
+    def take(self, index: np.ndarray) -> _Batch:
+        return _Batch(
+            self.lo[index],
+            self.hi[index],
+            self.numbers[:, index],
+            self.bad[index],
+            self.undecided[index],
+            self.decisions[:, index],
+        )
+
+    def join(self, *others: _Batch) -> _Batch:
+        parts = (self, *others)
+        return _Batch(
+            np.concatenate([p.lo for p in parts]),
+            np.concatenate([p.hi for p in parts]),
+            np.concatenate([p.numbers for p in parts], axis=1),
+            np.concatenate([p.bad for p in parts]),
+            np.concatenate([p.undecided for p in parts]),
+            np.concatenate([p.decisions for p in parts], axis=1),
+        )
+
+
+def enclose(program: Univariate, cells: Interval) -> tuple[Jet, np.ndarray]:
+    """Jet of the program on cells, sharpened by mean values, and the decisions."""
+    walk = Walk(cells)
+    jet = walk.run(program)
+    decisions = stacked(walk.decisions, cells.lo.size)
+    with np.errstate(all="ignore"):
+        middle = cells.lo + 0.5 * (cells.hi - cells.lo)
+        middle = np.clip(middle, cells.lo, cells.hi)
+    centre = Interval(middle, middle)
+    at = Walk(centre, decisions).run(program)
+    with np.errstate(all="ignore"):
+        offset = cells - centre
+        sure = ~(jet.undecided | jet.bad | at.bad)
+        slope = jet.slope.meet(at.slope + jet.curvature * offset)
+        slope = slope.select(sure.astype(np.int8), jet.slope)
+        value = jet.value.meet(at.value + slope * offset)
+        value = value.select(sure.astype(np.int8), jet.value)
+    return replace(jet, value=value, slope=slope), decisions
+
+
+def stacked(decisions: list[np.ndarray], cells: int) -> np.ndarray:
+    """Decisions as a matrix (choice, cell)."""
+    return np.array([np.broadcast_to(d, cells) for d in decisions], np.int8).reshape(-1, cells)
+
+
+def _evaluate(program: Univariate, lo: np.ndarray, hi: np.ndarray) -> _Batch:
+    jet, decisions = enclose(program, Interval(lo, hi))
+    return _batch(lo, hi, jet, decisions)
+
+
+def _batch(lo: np.ndarray, hi: np.ndarray, jet: Jet, decisions: np.ndarray) -> _Batch:
+    triple = (jet.value, jet.slope, jet.curvature)
+    numbers = np.array([end for part in triple for end in (part.lo, part.hi)])
+    return _Batch(lo, hi, numbers, jet.bad, jet.undecided, decisions)
+
+
+def _tail(program: Univariate, bits: float, sign: float) -> _Batch:
+    variable = Tail.variable(bits, sign)
+    walk = Walk(variable)
+    jet = walk.run(program)
+    decisions = stacked(walk.decisions, 1)
+    return _batch(variable.lo, variable.hi, jet, decisions)
+
+
+def _tails(program: Univariate) -> tuple[float, _Batch, _Batch]:
+    """Tails on which slope and curvature are bounded, if there are such."""
+    first = max([TAIL_BITS[0], *(np.log2(abs(c)) + 2 for c in program.constants if c)])
+    found = []
+    for bits in (first, *(b for b in TAIL_BITS if b > first)):
+        left, right = (_tail(program, float(np.ceil(bits)), sign) for sign in (-1.0, 1.0))
+        both = left.join(right)
+        unbounded = int((~np.isfinite(both.numbers[2:])).any(axis=0).sum())
+        found.append((unbounded + int(both.undecided.sum()), bits, left, right))
+    _, bits, left, right = min(found, key=lambda item: item[:2])
+    return float(np.ceil(bits)), left, right
+
+
+def _seeds(program: Univariate, bits: float) -> np.ndarray:
+    powers = 2.0 ** np.arange(-30, bits + 1)
+    constants = np.array([s * c for c in program.constants for s in (-1.0, 1.0)])
+    points = np.concatenate([[0.0], powers, -powers, constants])
+    return np.unique(points[np.abs(points) <= 2.0**bits])
+
+
+def _coarse(batch: _Batch, tolerance: float) -> np.ndarray:
+    """Cells whose slope or curvature is enclosed too loosely."""
+    too_wide = np.zeros(batch.lo.size, bool)
+    core = (np.abs(batch.lo) <= CORE) & (np.abs(batch.hi) <= CORE)
+    for low, high in (batch.numbers[2:4], batch.numbers[4:6]):
+        magnitude = np.maximum(np.abs(low), np.abs(high))
+        attained = np.maximum(np.maximum(low, -high), 0.0)[core]
+        scale = np.max(attained, initial=0.0, where=np.isfinite(attained))
+        allowed = tolerance * np.maximum(magnitude, FLOOR * scale)
+        too_wide |= ~(np.isfinite(magnitude) & (high - low <= allowed))
+    size = batch.hi - batch.lo
+    return too_wide & (size > 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10))
+
+
+def _split(program: Univariate, batch: _Batch, which: np.ndarray) -> _Batch:
+    chosen = batch.take(which)
+    middle = chosen.lo + 0.5 * (chosen.hi - chosen.lo)
+    lo = np.concatenate([chosen.lo, middle])
+    hi = np.concatenate([middle, chosen.hi])
+    return batch.take(~which).join(_evaluate(program, lo, hi))
+
+
+def _splittable(batch: _Batch) -> np.ndarray:
+    middle = batch.lo + 0.5 * (batch.hi - batch.lo)
+    return (middle > batch.lo) & (middle < batch.hi)
+
+
+def partition(program: Univariate) -> Cells:
+    """The cells of a program."""
+    with np.errstate(all="ignore"):
+        bits, left, right = _tails(program)
+        seeds = _seeds(program, bits)
+        batch = _evaluate(program, seeds[:-1], seeds[1:])
+        for _ in range(MOST_ROUNDS):
+            # An isolated threshold keeps few cells undecided; more is not a threshold.
+            open_ = batch.undecided & _splittable(batch)
+            isolated = open_ & (batch.hi - batch.lo < 2.0**-40 * np.abs(batch.lo))
+            open_ &= ~isolated | (isolated.sum() < 64)
+            if not open_.any() or batch.lo.size + open_.sum() > MOST_CELLS:
+                break
+            batch = _split(program, batch, open_)
+        for reach, tolerance in itertools.product(REACHES, TOLERANCES):
+            for _ in range(MOST_ROUNDS):
+                near = np.maximum(np.abs(batch.lo), np.abs(batch.hi)) <= reach
+                coarse = near & _coarse(batch, tolerance) & ~batch.undecided & _splittable(batch)
+                if not coarse.any() or batch.lo.size + coarse.sum() > MOST_CELLS:
+                    break
+                batch = _split(program, batch, coarse)
+        batch = batch.take(np.argsort(batch.lo, kind="stable"))
+        batch = left.join(batch, right)
+    value, slope, curvature = (Interval(batch.numbers[i], batch.numbers[i + 1]) for i in (0, 2, 4))
+    ends = np.append(batch.lo, np.inf)
+    return Cells(ends, value, slope, curvature, batch.bad, batch.undecided, batch.decisions)

@@ -1,0 +1,186 @@
+"""What happens where two cells of a one-variable program meet: kinks and jumps.
+
+One-sided limits of f and f' are evaluated at the very point where cells meet, each side
+with the decisions that its cell made. So branches that meet smoothly (elu, huber) are
+told from those that do not, and a kink inside a branch that is not selected is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxsmooth.math.cells import Cells
+from jaxsmooth.math.interval import Interval
+from jaxsmooth.math.jets import Jet, Walk
+from jaxsmooth.math.univariate import Univariate
+
+NEGLIGIBLE = 2.0**-40  # rounding in the one-sided limits, relative to the terms
+
+
+class Discontinuity(ValueError):  # noqa: N818  (it is a fact about the function)
+    """The function jumps.
+
+    Args:
+        location: where.
+        left: its limit from the left.
+        right: its limit from the right (or its value there, where only that is off).
+    """
+
+    def __init__(self, location: float, left: float, right: float):
+        super().__init__(f"jumps at {location:g} from {left:g} to {right:g}")
+        self.location = location
+        self.left = left
+        self.right = right
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point where f is continuous and its derivative jumps.
+
+    Args:
+        location: where, as the nearest number that could be determined.
+        jump: right derivative minus left derivative.
+        width: width of the enclosure of the location, 0 if it is exact.
+        gap: largest difference that rounding leaves between the limits of f.
+    """
+
+    location: float
+    jump: float
+    width: float
+    gap: float
+
+
+@dataclass(frozen=True)
+class Joints:
+    """Kinks, jumps and one-sided values at the points where decided cells meet.
+
+    Args:
+        kinks: in increasing order.
+        discontinuities: in increasing order.
+        value: encloses f at every end between two cells.
+        broken: cells that touch a jump or whose decisions stayed open.
+    """
+
+    kinks: tuple[Kink, ...]
+    discontinuities: tuple[Discontinuity, ...]
+    value: Interval
+    broken: np.ndarray
+
+
+def _limits(program: Univariate, points: np.ndarray, decisions: np.ndarray) -> Jet:
+    return Walk(Interval(points, points), decisions).run(program)
+
+
+def _middle(x: Interval) -> np.ndarray:
+    return np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
+
+
+def _apart(a: Interval, b: Interval) -> np.ndarray:
+    """Distance between two intervals."""
+    return np.maximum(np.maximum(a.lo - b.hi, b.lo - a.hi), 0.0)
+
+
+def _gap(a: Interval, b: Interval) -> np.ndarray:
+    """Largest distance between points of two intervals."""
+    return np.maximum(np.maximum(a.hi - b.lo, b.hi - a.lo), 0.0)
+
+
+def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE) -> Joints:
+    """Kinks and jumps of a program, given its cells.
+
+    Args:
+        program: the function.
+        cells: its partition.
+        relative_gap: difference of the one-sided limits of f, relative to the size of
+            the function around, that passes for rounding of the program's constants.
+    """
+    count = cells.undecided.size
+    decided = ~cells.undecided
+    # Each run of undecided cells is one joint, from its first end to its last.
+    left = np.flatnonzero(decided[:-1])
+    following = np.flatnonzero(decided)
+    right = following[np.searchsorted(following, left + 1)] if following.size else left
+    keep = right > left
+    left, right = left[keep], right[keep]
+    first, last = cells.ends[left + 1], cells.ends[right]
+    with np.errstate(all="ignore"):
+        before = _limits(program, first, cells.decisions[:, left])
+        after = _limits(program, last, cells.decisions[:, right])
+        kinks, jumps, broken = _classify(
+            program, cells, (left, right), (before, after), relative_gap
+        )
+    # Values at all inner ends, from whichever sides are decided.
+    inner = cells.ends[1:-1]
+    sides = [
+        _limits(program, inner, cells.decisions[:, :-1]),
+        _limits(program, inner, cells.decisions[:, 1:]),
+    ]
+    value = sides[0].value.hull(sides[1].value)
+    if not decided[0] or not decided[-1]:
+        broken |= ~decided
+    return Joints(kinks, jumps, value, broken[:count])
+
+
+def _classify(
+    program: Univariate,
+    cells: Cells,
+    neighbours: tuple[np.ndarray, np.ndarray],
+    limits: tuple[Jet, Jet],
+    relative_gap: float,
+) -> tuple[tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray]:
+    left, right = neighbours
+    before, after = limits
+    first, last = cells.ends[left + 1], cells.ends[right]
+    width = last - first
+    core = (np.abs(cells.ends[:-1]) <= 1) & (np.abs(cells.ends[1:]) <= 1)
+    usual = [
+        np.max(x.magnitude, initial=0.0, where=core & np.isfinite(x.magnitude))
+        for x in (cells.value, cells.slope)
+    ]
+    known = np.isfinite(before.value.magnitude) & np.isfinite(after.value.magnitude)
+    steep = np.maximum(before.slope.magnitude, after.slope.magnitude)
+    steep = np.where(np.isfinite(steep), steep, 0.0)
+    size = before.value.magnitude + after.value.magnitude + np.abs(first) * steep + usual[0]
+    allowed = relative_gap * size + 2 * steep * width
+    apart = _apart(before.value, after.value)
+    gap = _gap(before.value, after.value)
+    # With the same decisions on both sides there is but one smooth formula.
+    changed = (cells.decisions[:, left] != cells.decisions[:, right]).any(axis=0) | (width > 0)
+    # Values taken only at the point itself, or inside an undecided cell.
+    at = [program.evaluate(x) for x in (first, last)]
+    hull = before.value.hull(after.value)
+    stray = np.maximum.reduce([np.maximum(hull.lo - y, y - hull.hi) for y in at])
+    stray = np.where(np.isnan(stray), np.inf, stray)
+    # A run of undecided cells that is not tiny was given up, not located.
+    narrow = width <= 2.0**-36 * np.abs(first) + 2.0**-1000
+    jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
+    change = _middle(after.slope) - _middle(before.slope)
+    doubt = NEGLIGIBLE * (steep + usual[1])
+    bent = known & narrow & changed & ~jumps & (np.abs(change) > doubt)
+
+    broken = np.zeros(cells.undecided.size, bool)
+    for i in np.flatnonzero(jumps | ~narrow):
+        broken[left[i] : right[i] + 1] = True
+    exact = _locate(program, first, last) + 0.0  # no negative zero
+    kinks = tuple(
+        Kink(float(exact[i]), float(change[i]), float(width[i]), float(gap[i]))
+        for i in np.flatnonzero(bent)
+    )
+    found = []
+    for i in np.flatnonzero(jumps):
+        ends = [float(_middle(x.value)[i]) for x in (before, after)]
+        if apart[i] <= allowed[i]:
+            ends[1] = float(at[0][i])
+        found.append(Discontinuity(float(exact[i]), *ends))
+    return kinks, tuple(found), broken
+
+
+def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """A constant of the program inside each interval, or else its middle."""
+    best = first + 0.5 * (last - first)
+    for constant in sorted(program.constants):
+        for x in (constant, -constant):
+            best = np.where((first <= x) & (x <= last), x, best)
+    return best

@@ -1,0 +1,143 @@
+"""Ranges: enclosures of the values that a variable takes.
+
+A range holds an elementwise interval and a ball in 2-norm about a center,
+
+    lo <= v <= hi,     ‖v - center‖ <= radius,
+
+and says how the ball comes about: with θ_j the leaves of the arguments and c_j the
+centers of their sets,
+
+    ‖v(θ) - center‖ <= Σ_j gains_j ‖θ_j - c_j‖ + rest.
+
+Leaves that share one ball of radius R (weights and biases of a layer) are bounded
+jointly by it, so the radius is R·‖gains‖₂ and not R·‖gains‖₁: that is what makes the
+output of ``W x + b`` at most R·sqrt(‖x‖² + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, real, tiny, up
+
+
+class Radii(Protocol):
+    """Radii of the sets that the leaves of the arguments lie in."""
+
+    def radius(self, gains: Array) -> Array:
+        """Sum over sets of (radius of the set)·(2-norm of the gains of its leaves)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Enclosure of a variable of shape S; see the module.
+
+    Attributes:
+      lo, hi: elementwise bounds, shape S, infinite where nothing is known.
+      center: finite, shape S, between lo and hi.
+      radius: bound of ‖v - center‖₂ over the whole variable.
+      gains: shape (J,), one per leaf of the arguments.
+      rest: part of the radius that no leaf accounts for.
+    """
+
+    lo: Array
+    hi: Array
+    center: Array
+    radius: Array
+    gains: Array
+    rest: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.shape(self.lo)
+
+    @cached_property
+    def absmax(self) -> Array:
+        """Elementwise bound of |v|."""
+        xp = namespace(self.lo, self.hi)
+        return xp.maximum(xp.abs(self.lo), xp.abs(self.hi))
+
+    @cached_property
+    def spread(self) -> Array:
+        """Elementwise bound of |v - center|."""
+        xp = namespace(self.lo, self.hi, self.center)
+        return xp.minimum(
+            up(xp.maximum(self.hi - self.center, self.center - self.lo)), self.radius
+        )
+
+    @cached_property
+    def norm(self) -> Array:
+        """Bound of ‖v‖₂."""
+        return self.slices(None)
+
+    def slices(self, axes: tuple[int, ...] | None) -> Array:
+        """Bound of the 2-norm of every slice of v along the axes."""
+        by_ball = up(norm2(self.center, axes) + self.radius)
+        xp = namespace(by_ball, self.lo, self.hi)
+        return xp.minimum(norm2(self.absmax, axes), by_ball)
+
+    def spread_slices(self, axes: tuple[int, ...] | None) -> Array:
+        """Bound of the 2-norm of every slice of v - center along the axes."""
+        xp = namespace(self.lo, self.hi, self.radius)
+        return xp.minimum(norm2(self.spread, axes), self.radius)
+
+
+def point(value: Array, leaves: int) -> Range:
+    """The range of a known number."""
+    value = real(value)
+    return Range(value, value, value, 0.0, np.zeros(leaves), 0.0)
+
+
+def enclose(
+    radii: Radii,
+    lo: Array,
+    hi: Array,
+    center: Array,
+    gains: Array,
+    rest: Array,
+    radius: Any = np.inf,
+) -> Range:
+    """The tightest range that these facts imply together.
+
+    Args:
+      radii: sets of the arguments.
+      lo, hi: elementwise bounds.
+      center: any finite point; it is moved into [lo, hi], which brings it no farther
+        from any v there (projections onto convex sets do not expand).
+      gains, rest: bound of ‖v - center‖ as in the module.
+      radius: another bound of ‖v - center‖, if one is known.
+    """
+    xp = namespace(lo, hi, center, gains, rest, radius)
+    lo = xp.where(xp.isnan(lo), -np.inf, lo)
+    hi = xp.where(xp.isnan(hi), np.inf, hi)
+    center = xp.clip(xp.where(xp.isfinite(center), center, 0.0), lo, hi)
+    ball = xp.minimum(up(radii.radius(gains) + rest), radius)
+    lo = xp.maximum(lo, down(center - ball))
+    hi = xp.minimum(hi, up(center + ball))
+    ball = xp.minimum(ball, norm2(up(xp.maximum(hi - center, center - lo))))
+    return Range(lo, hi, center, ball, gains, rest)
+
+
+def widen(r: Range, radii: Radii, lower: Array, upper: Array) -> Range:
+    """The range of v + e with lower <= e <= upper elementwise (lower <= 0 <= upper)."""
+    xp = namespace(r.lo, lower, upper)
+    error = norm2(xp.maximum(xp.abs(lower), xp.abs(upper)))
+    return enclose(
+        radii,
+        down(r.lo + lower),
+        up(r.hi + upper),
+        r.center,
+        r.gains,
+        up(r.rest + error),
+        up(r.radius + error),
+    )
+
+
+def rounding_of(terms: Array, operations: int | float) -> Array:
+    """2-norm of the rounding errors of sums whose terms' magnitudes sum to ``terms``."""
+    return norm2(terms * gamma(operations, terms) + tiny(terms))

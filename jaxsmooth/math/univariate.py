@@ -1,0 +1,156 @@
+"""Functions of one variable, given as small straight-line programs.
+
+An activation function that a user wrote with ``where``, ``maximum`` and elementary
+functions is one scalar function. Enclosing it as such (`jaxsmooth.math.piecewise`) is
+far tighter than enclosing its operations one after the other.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from jaxsmooth.math.array import Array, namespace
+from jaxsmooth.math.enclosure import ScalarFunction
+from jaxsmooth.math.scalar import FACTS, integer_pow, power, softplus
+
+COMPARISONS = frozenset({"gt", "ge", "lt", "le", "eq", "ne"})
+IDENTITIES = frozenset({"convert", "copy", "identity"})
+_EVALUATE: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "add": lambda xp, a, b: a + b,
+        "sub": lambda xp, a, b: a - b,
+        "mul": lambda xp, a, b: a * b,
+        "div": lambda xp, a, b: a / b,
+        "neg": lambda xp, a: -a,
+        "max": lambda xp, a, b: xp.maximum(a, b),
+        "min": lambda xp, a, b: xp.minimum(a, b),
+        "abs": lambda xp, a: abs(a),
+        "sign": lambda xp, a: xp.sign(a),
+        "clamp": lambda xp, low, a, high: xp.minimum(xp.maximum(a, low), high),
+        "select_n": lambda xp, p, no, yes: xp.where(p, yes, no),
+        "gt": lambda xp, a, b: a > b,
+        "ge": lambda xp, a, b: a >= b,
+        "lt": lambda xp, a, b: a < b,
+        "le": lambda xp, a, b: a <= b,
+        "eq": lambda xp, a, b: a == b,
+        "ne": lambda xp, a, b: a != b,
+        "and": lambda xp, a, b: xp.logical_and(a, b),
+        "or": lambda xp, a, b: xp.logical_or(a, b),
+        "not": lambda xp, a: xp.logical_not(a),
+        "is_finite": lambda xp, a: xp.isfinite(a),
+        **{name: (lambda xp, a: a) for name in IDENTITIES},
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One step of a program.
+
+    Args:
+        name: name of the operation (a primitive's name).
+        operands: an int is the number of an earlier value (0 is the variable, n the
+            result of the n-th operation), a float is a constant.
+        exponent: of ``integer_pow`` (an int) and ``pow`` (a float); None otherwise.
+    """
+
+    name: str
+    operands: tuple[int | float, ...]
+    exponent: int | float | None = None
+
+    def __post_init__(self) -> None:
+        operands = (
+            operator.index(v) if isinstance(v, (int, np.integer)) else float(v)
+            for v in self.operands
+        )
+        object.__setattr__(self, "operands", tuple(operands))
+
+    # Python holds 0 and 0.0 equal; here one is the variable and one a constant.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operation) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def function(self) -> ScalarFunction | None:
+        """Facts of the operation if it is a smooth function of one operand."""
+        if self.name == "integer_pow":
+            return integer_pow(int(self.exponent or 0))
+        if self.name == "pow":
+            return power(float(self.exponent or 0))
+        if self.name == "softplus":
+            return softplus()
+        return None if self.name == "neg" else FACTS.get(self.name)
+
+
+@dataclass(frozen=True)
+class Univariate:
+    """A function R -> R as a straight-line program; immutable and hashable.
+
+    Args:
+        operations: the steps; the n-th (from 1) defines value n.
+        output: number of the value that is returned.
+        name: what to call the function.
+
+    Raises:
+        ValueError: an operation is unknown or refers to a later value.
+
+    Example:
+        >>> leaky = Univariate(
+        ...     (
+        ...         Operation("gt", (0, 0.0)),
+        ...         Operation("mul", (0, 0.25)),
+        ...         Operation("select_n", (1, 2, 0)),
+        ...     ),
+        ...     output=3,
+        ... )
+        >>> leaky.evaluate(np.array([-4.0, 3.0])).tolist()
+        [-1.0, 3.0]
+    """
+
+    operations: tuple[Operation, ...]
+    output: int
+    name: str = "function"
+
+    def __post_init__(self) -> None:
+        for number, operation in enumerate(self.operations, start=1):
+            if not is_known(operation.name):
+                raise ValueError(f"unknown operation {operation.name!r}")
+            if operation.name in FACTS and isinstance(operation.operands[0], float):
+                raise ValueError(f"operation {number} is a constant: fold it first")
+            for operand in operation.operands:
+                if isinstance(operand, int) and not 0 <= operand < number:
+                    raise ValueError(f"operation {number} refers to value {operand}")
+        if not 0 <= self.output <= len(self.operations):
+            raise ValueError(f"there is no value {self.output}")
+
+    @property
+    def constants(self) -> frozenset[float]:
+        """All finite constants of the program."""
+        found = (x for op in self.operations for x in op.operands if isinstance(x, float))
+        return frozenset(x for x in found if np.isfinite(x))
+
+    def evaluate(self, x: Array) -> Array:
+        """f(x) elementwise, in NumPy or JAX as x is."""
+        xp = namespace(x)
+        values: list[Any] = [x if xp is not np else np.asarray(x, dtype=np.float64)]
+        with np.errstate(all="ignore"):
+            for operation in self.operations:
+                operands = [values[v] if isinstance(v, int) else v for v in operation.operands]
+                function = operation.function()
+                if function is not None:
+                    values.append(function.evaluate(operands[0]))
+                else:
+                    values.append(_EVALUATE[operation.name](xp, *operands))
+        return values[self.output]
+
+
+def is_known(name: str) -> bool:
+    """Whether programs may hold an operation of that name."""
+    return name in _EVALUATE or name in FACTS or name in ("integer_pow", "pow", "softplus")

@@ -1,0 +1,1 @@
+"""The traced program: tracing, walking, evaluating, matching. Knows jaxprs, no mathematics."""

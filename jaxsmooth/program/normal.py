@@ -1,0 +1,133 @@
+"""The normal form that the analysis reads: what is known is folded, the rest is flat.
+
+An equation whose operands are all known is evaluated once, as the program itself would
+evaluate it; its value as computed is the constant that f and f_eps both use. Composites
+are recognised, and scalars that meet an array in an elementwise equation are broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import primitives as p
+
+from jaxsmooth.program.evaluate import bind_equation
+from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
+from jaxsmooth.program.match import composites
+
+ELEMENTWISE = frozenset(
+    {
+        p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
+        p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
+        p.select_n_p, p.clamp_p, p.add_jaxvals_p,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """A graph in normal form.
+
+    Attributes:
+      graph: what it comes from.
+      equations: in order; every one reads something unknown.
+      known: values of the program that are known.
+      varies: values that change with the arguments that derivatives are taken in.
+      narrow: for values added by broadcasting a scalar, that scalar.
+    """
+
+    graph: Graph
+    equations: list[Equation]
+    known: dict[Value, Any]
+    varies: set[Value]
+    narrow: dict[Value, Atom]
+
+    def original(self, atom: Atom) -> Atom:
+        """The atom of the graph that an operand in normal form stands for."""
+        return self.narrow.get(atom, atom) if isinstance(atom, Value) else atom
+
+    def value_of(self, atom: Atom, shape: tuple[int, ...]) -> Any:
+        """The atom's value in the shape that its equation uses, or None if it is unknown."""
+        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
+        if value is None or np.shape(value) == shape:
+            return value
+        return jax.numpy.broadcast_to(value, shape)
+
+
+Rewrite = Callable[[Sequence[Equation], Sequence[Atom]], list[Equation]]
+
+
+def normalise(
+    graph: Graph,
+    known: Mapping[Value, Any],
+    varying: Sequence[Value],
+    rewrites: Sequence[Rewrite] = (),
+) -> Normal:
+    """Bring a graph into normal form.
+
+    Args:
+      graph: the traced function.
+      known: inputs whose values are known.
+      varying: inputs that derivatives are taken in.
+      rewrites: further recognisers, applied after `composites`.
+    """
+    values = {**graph.constants, **known}
+    equations: list[Equation] = []
+    narrow: dict[Value, Atom] = {}
+    for equation in live(list(graph.equations()), graph.outputs):
+        if all(isinstance(a, Literal) or a in values for a in equation.inputs):
+            _fold(equation, values)
+        else:
+            equations.extend(_broadcast_scalars(equation, values, narrow))
+    for rewrite in (composites, *rewrites):
+        equations = rewrite(equations, graph.outputs)
+    varies = set(varying)
+    for equation in equations:
+        if any(isinstance(a, Value) and a in varies for a in equation.inputs):
+            varies.update(equation.outputs)
+    return Normal(graph, equations, values, varies, narrow)
+
+
+def _fold(equation: Equation, values: dict[Value, Any]) -> None:
+    operands = [a.value if isinstance(a, Literal) else values[a] for a in equation.inputs]
+    if any(isinstance(o, jax.core.Tracer) for o in operands):
+        results = bind_equation(equation.eqn, operands)
+    else:
+        with jax.ensure_compile_time_eval():
+            results = bind_equation(equation.eqn, operands)
+    values.update(zip(equation.outputs, results, strict=True))
+
+
+def _broadcast_scalars(
+    equation: Equation, values: dict[Value, Any], narrow: dict[Value, Atom]
+) -> list[Equation]:
+    """The equation, with unknown scalar operands broadcast by equations of their own."""
+    if equation.primitive not in ELEMENTWISE:
+        return [equation]
+    shape = equation.outputs[0].shape
+    added, inputs = [], []
+    for position, atom in enumerate(equation.inputs):
+        if isinstance(atom, Value) and atom not in values and atom.shape == () != shape:
+            aval = jax.core.ShapedArray(shape, atom.dtype)
+            wide = Value(aval)
+            narrow[wide] = atom
+            params = {"shape": shape, "broadcast_dimensions": (), "sharding": None}
+            path = f"{equation.path}/operand.{position}"
+            added.append(
+                Equation(p.broadcast_in_dim_p, params, (atom,), (wide,), path, equation.source)
+            )
+            atom = wide
+        inputs.append(atom)
+    if not added:
+        return [equation]
+    return [
+        *added,
+        Equation(
+            equation.primitive, equation.params, tuple(inputs), equation.outputs,
+            equation.path, equation.source, equation.eqn,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,279 @@
+"""Bilinear equations: matrix products and convolutions.
+
+B(x, y) with x in xc + ball(rx), y in yc + ball(ry), and β the bilinear norm,
+‖B(x, y)‖ <= β‖x‖‖y‖. Write N(y) = ‖B(·, y)‖ for the operator norm with one operand held.
+
+    range        |B(x,y) - B(xc,yc)| by intervals, by Cauchy-Schwarz over the slices that are
+                 contracted, and by either expansion
+                 B(x-xc, yc) + B(x, y-yc)   or   B(x-xc, y) + B(xc, y-yc)
+    first order  B(dx, y') + B(x, dy): N(y)‖dx‖ + N(x)‖dy‖, entries likewise
+    second order B(a_x, b_y) + B(b_x, a_y): β(‖a_x‖‖b_y‖ + ‖b_x‖‖a_y‖)
+
+The first expansion charges the second operand's distance from its center at the full size
+of the first. That is the one which keeps ‖W x + b‖ <= R sqrt(‖x‖² + 1) on a joint ball.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, times, tiny, up
+from jaxsmooth.math.magnitude import Magnitude, Response, add, tighten
+from jaxsmooth.math.range import Range, enclose, rounding_of
+from jaxsmooth.rules.registry import Local, Rule, on_arrays
+
+
+class BilinearRule(Rule):
+    """Base of the bilinear equations; subclasses say what B is and how large."""
+
+    # What a subclass gives.
+
+    def product(self, eq: Local) -> Any:
+        """B as a JAX function, exact dtype of its operands kept."""
+        raise NotImplementedError
+
+    def terms(self, eq: Local) -> int:
+        """Number of products summed into one entry of the result."""
+        raise NotImplementedError
+
+    def beta(self, eq: Local) -> float:
+        """Bilinear norm."""
+        raise NotImplementedError
+
+    def held_norm(self, eq: Local, held: int, value: Array) -> Array:
+        """Bound of the operator norm of B with operand ``held`` equal to a known value."""
+        raise NotImplementedError
+
+    def slices(self, eq: Local, operand: int, squares: Array, cap: Array) -> Array:
+        """2-norms of the operand's slices that meet in one result entry, in the result's shape.
+
+        Args:
+          eq: the equation.
+          operand: 0 or 1.
+          squares: non-negative array of the operand's shape: entries' magnitudes.
+          cap: bound of the 2-norm of the whole operand.
+        """
+        raise NotImplementedError
+
+    # What follows.
+
+    def sizes(self, eq: Local) -> list[Array]:
+        """N(x) and N(y): bounds over the operands' ranges of the operator norm of B."""
+        return eq.once("sizes", lambda: [self._size(eq, i) for i in (0, 1)])
+
+    def _size(self, eq: Local, held: int) -> Array:
+        r = eq.ranges[held]
+        whole = up(self.beta(eq) * r.norm)
+        around = up(self.center_norms(eq)[held] + up(self.beta(eq) * r.radius))
+        best = namespace(whole, around).minimum(whole, around)
+        if eq.known[1 - held] is not None or is_traced(best, r.lo, r.hi):
+            return best
+        # ‖Y‖ <= ‖|Y|‖ pays for boxes, whose 2-norm is that of their entries.
+        if np.any(r.radius > 0) and norm2(r.absmax) <= 1.5 * r.norm:
+            best = min(best, self.held_norm(eq, held, r.absmax))
+        return best
+
+    def center_norms(self, eq: Local) -> list[Array]:
+        """N at the centers."""
+        return eq.once("centers", lambda: [self._center_norm(eq, i) for i in (0, 1)])
+
+    def _center_norm(self, eq: Local, held: int) -> Array:
+        center = eq.ranges[held].center
+        bound = up(self.beta(eq) * norm2(center))
+        # With the other operand known, this norm is multiplied by nothing.
+        if eq.known[1 - held] is not None:
+            return bound
+        if is_traced(center):
+            return namespace(center).minimum(bound, self.held_norm(eq, held, center))
+        seen, norm = eq.static.get(("center", held), (None, None))
+        if seen is None or not np.array_equal(seen, center):
+            norm = min(bound, self.held_norm(eq, held, center)) if np.any(center) else 0.0
+            eq.static["center", held] = center, norm
+        return norm
+
+    def range(self, eq: Local) -> list[Range]:
+        x, y = eq.ranges
+        product, terms = self.product(eq), self.terms(eq)
+        xp = namespace(x.lo, x.hi, y.lo, y.hi, x.radius, y.radius)
+        center = on_arrays(product, x.center, y.center)
+        sizes = on_arrays(product, abs(x.center), abs(y.center))
+        rounding = rounding_of(sizes, terms + 1)
+        slack = sizes * gamma(terms + 1, sizes) + tiny(sizes)
+        # Elementwise distance from the center, three ways.
+        by_intervals = self._interval_distance(eq)
+        s = self.range_slices(eq)
+        d = self.spread_slices(eq)
+        c = self.center_slices(eq)
+        by_slices = xp.minimum(
+            times(d[0], c[1]) + times(s[0], d[1]), times(d[0], s[1]) + times(c[0], d[1])
+        )
+        distance = up(xp.minimum(by_intervals, up(by_slices, 4)) + slack, 2)
+        size = up(times(s[0], s[1]), 2)
+        lo = xp.maximum(center - distance, -size)
+        hi = xp.minimum(center + distance, size)
+        lo, hi = lo - abs(lo) * gamma(2, lo), up(hi, 2)
+        gains, rest, radius = self._ball(eq)
+        return [
+            enclose(
+                eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding)
+            )
+        ]
+
+    def _interval_distance(self, eq: Local) -> Array:
+        """Bound of |B(x,y) - B(xc,yc)| from |x-xc| and |y-yc| entry by entry."""
+        x, y = eq.ranges
+        product, terms = self.product(eq), self.terms(eq)
+        xp = namespace(x.lo, x.hi, y.lo, y.hi)
+
+        def finite(a: Array) -> Array:
+            return xp.where(xp.isinf(a), 0.0, a)
+
+        total = on_arrays(product, finite(x.spread), finite(y.absmax)) + on_arrays(
+            product, abs(x.center), finite(y.spread)
+        )
+        total = up(total, terms + 3)
+        if xp is np and np.isfinite(x.absmax).all() and np.isfinite(y.absmax).all():
+            return total
+
+        def indicator(condition: Array) -> Array:
+            return xp.where(condition, 1.0, 0.0)
+
+        infinite = on_arrays(
+            product, indicator(xp.isinf(x.absmax)), indicator(y.absmax > 0)
+        ) + on_arrays(product, indicator(x.absmax > 0), indicator(xp.isinf(y.absmax)))
+        return xp.where(infinite > 0.5, np.inf, total)
+
+    def _ball(self, eq: Local) -> tuple[Array, Array, Array]:
+        """(gains, rest, radius) of the better expansion around the centers."""
+        x, y = eq.ranges
+        full = self.sizes(eq)
+        at_center = self.center_norms(eq)
+        expansions = [(at_center[1], full[0]), (full[1], at_center[0])]
+        if _is_leaf(x) and not _is_leaf(y):
+            expansions.reverse()
+        best = None
+        for to_x, to_y in expansions:
+            gains = up(times(to_x, x.gains) + times(to_y, y.gains), 3)
+            rest = up(times(to_x, x.rest) + times(to_y, y.rest), 3)
+            radius = up(times(to_x, x.radius) + times(to_y, y.radius), 3)
+            if best is None:
+                best = gains, rest, radius
+                continue
+            xp = namespace(best[2], radius)
+            # Ties go to the first, which charges the operand that is itself an argument.
+            better = radius < best[2] * (1 - 1e-6)
+            best = (
+                xp.where(better, gains, best[0]),
+                xp.where(better, rest, best[1]),
+                xp.minimum(radius, best[2]),
+            )
+        assert best is not None
+        return best
+
+    def range_slices(self, eq: Local) -> list[Array]:
+        """Slice norms of the operands over their ranges."""
+        return eq.once(
+            "slices",
+            lambda: [
+                namespace(r.lo, r.radius).minimum(
+                    self.slices(eq, i, r.absmax, r.norm),
+                    up(self.center_slices(eq)[i] + self.spread_slices(eq)[i]),
+                )
+                for i, r in enumerate(eq.ranges)
+            ],
+        )
+
+    def spread_slices(self, eq: Local) -> list[Array]:
+        """Slice norms of the operands' distances from their centers."""
+        return eq.once(
+            "spreads",
+            lambda: [self.slices(eq, i, r.spread, r.radius) for i, r in enumerate(eq.ranges)],
+        )
+
+    def center_slices(self, eq: Local) -> list[Array]:
+        """Slice norms of the operands' centers."""
+        return eq.once(
+            "center slices",
+            lambda: [
+                self.slices(eq, i, abs(r.center), norm2(r.center))
+                for i, r in enumerate(eq.ranges)
+            ],
+        )
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        total = None
+        for operand, m in enumerate(magnitudes):
+            if m is not None:
+                total = add(total, self._push(eq, operand, m))
+        return [total]
+
+    def _push(self, eq: Local, operand: int, m: Magnitude) -> Magnitude:
+        """Magnitude of B(dx, y) (operand 0) or B(x, dy) (operand 1)."""
+        other = 1 - operand
+        norm = up(times(self.sizes(eq)[other], m.norm))
+        if m.entries is None:
+            return Magnitude(None, norm)
+        product, terms = self.product(eq), self.terms(eq)
+        held = eq.ranges[other].absmax
+
+        def push(entries: Any, fixed: Any) -> Any:
+            return product(*((entries, fixed) if operand == 0 else (fixed, entries)))
+
+        xp = namespace(m.entries, held)
+        mapped = jax.vmap(push, in_axes=(0, None))
+        by_slices = self.pushed_slices(eq, operand, m)
+        if xp is np and np.isfinite(m.entries).all() and np.isfinite(held).all():
+            entries = up(on_arrays(mapped, m.entries, held), terms + 1)
+            return tighten(np.minimum(entries, by_slices), norm)
+        return tighten(by_slices, norm)
+
+    def pushed_slices(self, eq: Local, operand: int, m: Magnitude) -> Array:
+        """Entries of the pushed perturbation by Cauchy-Schwarz: (N, *result)."""
+        other = self.range_slices(eq)[1 - operand]
+        return up(times(self.stacked_slices(eq, operand, m), other[None]), 2)
+
+    def stacked_slices(self, eq: Local, operand: int, m: Magnitude) -> Array:
+        """Slice norms of a stack of perturbations of one operand: (N, *result)."""
+        xp = namespace(m.norm, m.entries)
+        return xp.stack(
+            [self.slices(eq, operand, e, n) for e, n in zip(m.entries, m.norm, strict=True)]
+        )
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        a, b = magnitudes
+        if a is None or b is None:
+            return [None]
+        crossed = times(a.norm[:, None], b.norm[None, :])
+        pairs = up(self.beta(eq) * (crossed + crossed.T), 3)
+        if a.entries is None or b.entries is None:
+            return [Response(pairs, None)]
+        return [Response(pairs, self._joint_response(eq, a, b))]
+
+    def _joint_response(self, eq: Local, a: Magnitude, b: Magnitude) -> Array:
+        # B(a_x, b_y) + B(b_x, a_y) with (a_x, a_y) jointly of norm one: where no leaf
+        # moves both operands, Cauchy-Schwarz saves a factor two.
+        xp = namespace(a.norm, b.norm)
+        both = xp.any((a.norm > 0) & (b.norm > 0))
+        factor = xp.where(both, 2.0, 1.0)
+        ja, jb = a.joint_entries(), b.joint_entries()
+        sa = self.slices(eq, 0, ja, norm2(a.norm))
+        sb = self.slices(eq, 1, jb, norm2(b.norm))
+        return up(factor * times(sa, sb), 4)
+
+
+def _is_leaf(r: Range) -> bool:
+    """Whether the range is that of an argument leaf itself (one unit gain, no rest)."""
+    if is_traced(r.gains, r.rest):
+        return False
+    return bool(np.count_nonzero(r.gains) == 1 and np.max(r.gains) <= 1 + 1e-9 and r.rest == 0)
+
+

@@ -1,0 +1,267 @@
+"""Equations with discrete results: comparisons, logic, rounding, and what selects by them.
+
+A comparison that its operands' ranges decide is a known number. One that does not change
+with the arguments (data, labels) gives the same result in f and in f_eps and may be
+undecided. Any other jumps, and no continuous function stays within eps of a jump.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend.core import primitives as p
+
+from jaxsmooth import errors
+from jaxsmooth._compat import primitive
+from jaxsmooth.math.array import Array, namespace, norm2, up
+from jaxsmooth.math.magnitude import Magnitude, scale, tighten
+from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.rules.registry import Local, Rule, define
+
+Decision = Callable[[Range, Range], tuple[Array, Array]]
+"""(surely true, surely false) of a comparison of two ranges."""
+
+
+class DiscreteRule(Rule):
+    """Base: refuses results that jump as the arguments change.
+
+    Args:
+      way_out: what the user can do instead.
+    """
+
+    def __init__(self, way_out: str):
+        self.way_out = way_out
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        """(lo, hi) of the result."""
+        shape = eq.equation.outputs[0].shape
+        return np.full(shape, -np.inf), np.full(shape, np.inf)
+
+    def range(self, eq: Local) -> list[Range]:
+        lo, hi = self.enclosure(eq)
+        decided = namespace(lo, hi) is np and bool(np.all(lo == hi))
+        if not decided and any(eq.varies):
+            raise errors.DiscontinuityError(
+                f"{eq} jumps as its inputs vary: no continuous function stays within eps of it. "
+                + self.way_out
+            )
+        zeros = np.zeros(eq.leaves)
+        center = np.where(np.isfinite(lo), lo, 0.0) if decided else np.zeros(np.shape(lo))
+        rest = 0.0 if decided else norm2(namespace(lo, hi).maximum(abs(lo), abs(hi)))
+        return [enclose(eq.radii, lo, hi, center, zeros, rest)]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        return [None] * len(eq.equation.outputs)
+
+
+class ComparisonRule(DiscreteRule):
+    """A comparison of two operands."""
+
+    def __init__(self, decide: Decision, of_itself: bool):
+        super().__init__(
+            "Use jnp.maximum, jnp.clip or jax.nn functions instead of comparing and selecting, "
+            "make sure that the branches of jnp.where meet, or make the inputs known with "
+            "jaxsmooth.fixed. To differentiate a smoothed function, smooth before you "
+            "differentiate: jax.grad(jaxsmooth.smooth(f, ...))."
+        )
+        self.decide = decide
+        self.of_itself = of_itself
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        shape = eq.equation.outputs[0].shape
+        first, second = eq.equation.inputs
+        if first is second:
+            return (np.full(shape, float(self.of_itself)),) * 2
+        true, false = self.decide(*eq.ranges)
+        xp = namespace(true, false)
+        lo, hi = xp.where(true, 1.0, 0.0), xp.where(false, 0.0, 1.0)
+        return xp.broadcast_to(lo, shape), xp.broadcast_to(hi, shape)
+
+
+class FiniteRule(DiscreteRule):
+    """is_finite: ranges enclose finite numbers."""
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        ones = np.ones(eq.equation.outputs[0].shape)
+        return ones, ones
+
+
+class LogicRule(DiscreteRule):
+    """and, or, xor, not on booleans; nothing is known of results on integers."""
+
+    def __init__(self, apply: Callable[..., Any]):
+        super().__init__("Avoid conditions on inputs that vary.")
+        self.apply = apply
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        if eq.equation.outputs[0].dtype != np.bool_:
+            return super().enclosure(eq)
+        if namespace(*(r.lo for r in eq.ranges)) is not np:
+            shape = eq.equation.outputs[0].shape
+            return np.zeros(shape), np.ones(shape)
+        corners = [
+            self.apply(*(v > 0.5 for v in corner))
+            for corner in _corners([(r.lo, r.hi) for r in eq.ranges])
+        ]
+        return (
+            np.min(np.stack(corners), axis=0).astype(float),
+            np.max(np.stack(corners), axis=0).astype(float),
+        )
+
+
+def _corners(bounds: Sequence[tuple[Array, Array]]) -> list[list[Array]]:
+    corners: list[list[Array]] = [[]]
+    for lo, hi in bounds:
+        corners = [[*c, v] for c in corners for v in (lo, hi)]
+    return corners
+
+
+class SignRule(DiscreteRule):
+    """sign, decided where the range does not include 0."""
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        (x,) = eq.ranges
+        xp = namespace(x.lo, x.hi)
+        return xp.sign(x.lo), xp.sign(x.hi)
+
+
+class RoundingRule(DiscreteRule):
+    """floor, ceil, round: monotone."""
+
+    def __init__(self, apply: Callable[[Any, Array], Array]):
+        super().__init__(
+            "Rounding has no smooth approximation; drop it, or make its input known with "
+            "jaxsmooth.fixed."
+        )
+        self.apply = apply
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        (x,) = eq.ranges
+        xp = namespace(x.lo, x.hi)
+        return self.apply(xp, x.lo), self.apply(xp, x.hi)
+
+
+class SelectRule(Rule):
+    """select_n(which, *cases) where ``which`` does not change with the arguments."""
+
+    def possible(self, eq: Local) -> list[Array]:
+        """Where each case may be the one selected."""
+
+        def compute() -> list[Array]:
+            which = eq.ranges[0]
+            shape = eq.equation.outputs[0].shape
+            xp = namespace(which.lo, which.hi)
+            lo, hi = (xp.broadcast_to(a, shape) for a in (which.lo, which.hi))
+            return [(lo <= i) & (hi >= i) for i in range(len(eq.ranges) - 1)]
+
+        return eq.once("possible", compute)
+
+    def range(self, eq: Local) -> list[Range]:
+        possible, cases = self.possible(eq), eq.ranges[1:]
+        xp = namespace(*possible, *(c.lo for c in cases), *(c.hi for c in cases))
+        chosen = list(zip(possible, cases, strict=True))
+        lo = xp.min(xp.stack([xp.where(w, c.lo, np.inf) for w, c in chosen]), axis=0)
+        hi = xp.max(xp.stack([xp.where(w, c.hi, -np.inf) for w, c in chosen]), axis=0)
+        center = xp.zeros(np.shape(lo))
+        for which, case in reversed(chosen):
+            center = xp.where(which, case.center, center)
+        # The other possible cases are centered elsewhere.
+        apart = norm2(
+            xp.max(
+                xp.stack([xp.where(w, abs(c.center - center), 0.0) for w, c in chosen]), axis=0
+            )
+        )
+        used = [xp.where(xp.any(w), 1.0, 0.0) for w in possible]
+        gains = sum(u * c.gains for u, c in zip(used, cases, strict=True))
+        rest = sum(u * c.rest for u, c in zip(used, cases, strict=True))
+        radius = norm2(xp.stack([u * c.radius for u, c in zip(used, cases, strict=True)]))
+        count = len(cases) + 2
+        return [
+            enclose(
+                eq.radii,
+                lo,
+                hi,
+                center,
+                up(gains, count),
+                up(rest + apart, count),
+                up(radius + up(apart, 3)),
+            )
+        ]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        masked = [
+            scale(m, namespace(which).where(which, 1.0, 0.0))
+            for which, m in zip(self.possible(eq), magnitudes[1:], strict=True)
+            if m is not None
+        ]
+        if not masked:
+            return [None]
+        xp = namespace(*(m.norm for m in masked))
+        norm = norm2(xp.stack([m.norm for m in masked]), 0)
+        if any(m.entries is None for m in masked):
+            return [Magnitude(None, norm)]
+        entries = masked[0].entries
+        for m in masked[1:]:
+            entries = namespace(entries, m.entries).maximum(entries, m.entries)
+        return [tighten(entries, norm)]
+
+
+define(ComparisonRule(lambda x, y: (x.lo > y.hi, x.hi <= y.lo), False), p.gt_p)
+define(ComparisonRule(lambda x, y: (x.lo >= y.hi, x.hi < y.lo), True), p.ge_p)
+define(ComparisonRule(lambda x, y: (x.hi < y.lo, x.lo >= y.hi), False), p.lt_p)
+define(ComparisonRule(lambda x, y: (x.hi <= y.lo, x.lo > y.hi), True), p.le_p)
+
+
+def _same(x: Range, y: Range) -> Array:
+    return (x.lo == x.hi) & (y.lo == y.hi) & (x.lo == y.lo)
+
+
+def _apart(x: Range, y: Range) -> Array:
+    return (x.lo > y.hi) | (x.hi < y.lo)
+
+
+define(ComparisonRule(lambda x, y: (_same(x, y), _apart(x, y)), True), p.eq_p)
+define(ComparisonRule(lambda x, y: (_apart(x, y), _same(x, y)), False), p.ne_p)
+define(FiniteRule(""), p.is_finite_p)
+define(LogicRule(np.logical_and), p.and_p)
+define(LogicRule(np.logical_or), p.or_p)
+define(LogicRule(np.logical_xor), p.xor_p)
+define(LogicRule(np.logical_not), p.not_p)
+define(
+    SignRule(
+        "Use a soft sign such as jnp.tanh(x / width), or smooth before you differentiate: "
+        "jax.grad(jaxsmooth.smooth(f, ...)), not jaxsmooth.smooth(jax.grad(f), ...)."
+    ),
+    p.sign_p,
+)
+define(RoundingRule(lambda xp, x: xp.floor(x)), p.floor_p)
+define(RoundingRule(lambda xp, x: xp.ceil(x)), p.ceil_p)
+define(RoundingRule(lambda xp, x: xp.round(x)), p.round_p)
+define(
+    DiscreteRule(
+        "The index of the largest entry jumps. Use the largest value itself (jnp.max), or "
+        "jax.nn.softmax with a temperature."
+    ),
+    p.argmax_p,
+    p.argmin_p,
+)
+define(
+    DiscreteRule("The remainder jumps at multiples of the divisor; use jnp.sin for periodicity."),
+    p.rem_p,
+)
+define(SelectRule(), p.select_n_p)
+define(
+    DiscreteRule("Integer operations on numbers that vary jump."),
+    p.shift_left_p,
+    p.shift_right_logical_p,
+    p.shift_right_arithmetic_p,
+    p.population_count_p,
+    p.clz_p,
+    primitive("nextafter_p"),
+)

@@ -1,0 +1,128 @@
+"""Smooth elementwise equations of one variable, from declared facts, and conversions.
+
+With s = max|φ'| and c = max|φ''| over the range of every element:
+
+    range        [φ] on the interval;  ball around φ(center) of radius max s·radius
+    first order  s ⊙ d
+    second order c ⊙ a ⊙ b
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend.core import primitives as p
+
+from jaxsmooth import errors
+from jaxsmooth._compat import primitive
+from jaxsmooth.math import scalar
+from jaxsmooth.math.array import Array, namespace, norm2, times, up
+from jaxsmooth.math.enclosure import ScalarFunction
+from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
+from jaxsmooth.math.range import Radii, Range, enclose
+from jaxsmooth.rules.registry import Local, Rule, define
+
+
+def magnitude_of(interval: tuple[Array, Array]) -> Array:
+    """Largest absolute value in an interval."""
+    lo, hi = interval
+    xp = namespace(lo, hi)
+    return xp.maximum(abs(lo), abs(hi))
+
+
+def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Range:
+    """Range of φ(x) with |φ'| <= slope elementwise."""
+    lo, hi = function.range(x.lo, x.hi)
+    xp = namespace(lo, hi, slope, x.center)
+    # The value at the center, with its rounding error.
+    below, above = function.range(x.center, x.center)
+    center = xp.where(xp.isfinite(below + above), (below + above) / 2, 0.0)
+    rounding = norm2(xp.maximum(up(above - center), up(center - below)))
+    largest = xp.max(slope, initial=0.0)
+    return enclose(
+        radii,
+        lo,
+        hi,
+        center,
+        up(times(largest, x.gains)),
+        up(times(largest, x.rest) + rounding),
+        up(norm2(up(times(slope, x.spread))) + rounding),
+    )
+
+
+class ScalarRule(Rule):
+    """A smooth function of one variable, elementwise.
+
+    Args:
+      facts: ``facts(eq)`` gives the function.
+    """
+
+    def __init__(self, facts: Callable[[Local], ScalarFunction]):
+        self.facts = facts
+
+    def slope(self, eq: Local) -> Array:
+        """Largest |φ'| over the range, per element."""
+        x = eq.ranges[0]
+        return eq.once("slope", lambda: magnitude_of(self.facts(eq).slope(x.lo, x.hi)))
+
+    def curvature(self, eq: Local) -> Array:
+        """Largest |φ''| over the range, per element."""
+        x = eq.ranges[0]
+        return eq.once("curvature", lambda: magnitude_of(self.facts(eq).curvature(x.lo, x.hi)))
+
+    def range(self, eq: Local) -> list[Range]:
+        self.check_domain(eq)
+        return [image(eq.radii, self.facts(eq), eq.ranges[0], self.slope(eq))]
+
+    def check_domain(self, eq: Local) -> None:
+        """Refuse arguments outside the function's domain, where f itself is not a number."""
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,) = magnitudes
+        return [None if m is None else scale(m, self.slope(eq))]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        (m,) = magnitudes
+        return [None if m is None else elementwise_response(self.curvature(eq), m)]
+
+
+class IdentityRule(Rule):
+    """A conversion between number types that keeps the number."""
+
+    def range(self, eq: Local) -> list[Range]:
+        source, target = eq.equation.inputs[0].dtype, eq.equation.outputs[0].dtype
+        if jnp.issubdtype(source, jnp.floating) and not jnp.issubdtype(target, jnp.floating):
+            raise errors.DiscontinuityError(
+                f"{eq} turns a number that varies into {target}, which jumps: no continuous "
+                "function stays within eps of it. Keep floating point, or make its input known "
+                "with jaxsmooth.fixed."
+            )
+        return [eq.ranges[0]]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        return list(magnitudes)
+
+
+for _name, _function in scalar.FACTS.items():
+    if primitive(f"{_name}_p") is not None and _name != "neg":
+        define(ScalarRule(lambda eq, f=_function: f), primitive(f"{_name}_p"))
+
+define(ScalarRule(lambda eq: scalar.integer_pow(eq.params["y"])), p.integer_pow_p)
+define(IdentityRule(), p.convert_element_type_p)
+
+
+def exponent_of(eq: Local) -> float | None:
+    """The exponent of a power, where it is one known number."""
+    known: Any = eq.known[1]
+    if known is None or jnp.size(known) == 0:
+        return None
+    first = jnp.ravel(known)[0]
+    return float(first) if bool(jnp.all(known == first)) else None

@@ -1,0 +1,150 @@
+"""Gathering and slicing by indices that do not change with the arguments.
+
+With known indices the equation moves entries. With unknown ones (labels passed as an
+argument) every result entry is one of the entries that any index in the array could
+select: a hull over the index's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import primitives as p
+
+from jaxsmooth import errors
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
+from jaxsmooth.math.magnitude import Magnitude, tighten
+from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.rules.linear import LinearRule
+from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
+
+
+class IndexedRule(Rule):
+    """An equation that is linear in its first operand, given the others (its indices)."""
+
+    def __init__(self) -> None:
+        self.known = LinearRule(self._at_known_indices)
+
+    def _at_known_indices(self, eq: Local) -> Any:
+        indices = eq.static["indices"]
+        params = {**eq.params, **_no_fill(eq)}
+
+        def apply(x: Any) -> Any:
+            return _bind(eq, params, x, *indices)
+
+        return apply
+
+    def _linear(self, eq: Local) -> Local | None:
+        """The equation as one of its first operand, or None where an index is unknown."""
+        if any(eq.varies[1:]):
+            raise errors.DiscontinuityError(
+                f"{eq} reads at an index that varies with the arguments, which jumps. Make the "
+                "index known with jaxsmooth.fixed, or weigh all entries smoothly (softmax)."
+            )
+        indices = eq.known[1:]
+        if any(k is None or is_traced(k) for k in indices):
+            return None
+        eq.static["indices"] = [np.asarray(k) for k in indices]
+        return eq.view(eq.ranges[:1], (0,))
+
+    def range(self, eq: Local) -> list[Range]:
+        linear = self._linear(eq)
+        return self.known.range(linear) if linear else self.unknown_range(eq)
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        linear = self._linear(eq)
+        if linear:
+            return self.known.first_order(linear, magnitudes[:1])
+        (m, *_) = magnitudes
+        return [None if m is None else self.unknown_first_order(eq, m)]
+
+    # Unknown indices.
+
+    def choices(self, eq: Local, x: Array) -> Array:
+        """The results for every value of the index, along a new first axis."""
+        return on_arrays(self._choose(eq), x)
+
+    def _choose(self, eq: Local) -> Any:
+        raise errors.UnsupportedPrimitiveError(
+            f"{eq}: its indices are unknown. Make them known with jaxsmooth.fixed."
+        )
+
+    def overlap(self, eq: Local) -> float:
+        """The most result entries that one operand entry is a choice of."""
+
+        def count(x: Any) -> Any:
+            result, transpose = jax.vjp(self._choose(eq), x)
+            return transpose(jnp.ones_like(result))[0]
+
+        ones = np.zeros(eq.ranges[0].shape)
+        return eq.always("overlap", lambda: float(np.max(on_arrays(count, ones), initial=0.0)))
+
+    def unknown_range(self, eq: Local) -> list[Range]:
+        x = eq.ranges[0]
+        lo, hi = self.choices(eq, x.lo), self.choices(eq, x.hi)
+        centers = self.choices(eq, x.center)
+        xp = namespace(lo, hi, centers)
+        low, high = xp.min(centers, axis=0), xp.max(centers, axis=0)
+        center = (low + high) / 2
+        apart = up(norm2(xp.maximum(high - center, center - low)), 2)
+        factor = up(np.sqrt(self.overlap(eq)))
+        return [
+            enclose(
+                eq.radii,
+                xp.min(lo, axis=0),
+                xp.max(hi, axis=0),
+                center,
+                up(times(factor, x.gains)),
+                up(times(factor, x.rest) + apart, 2),
+                up(times(factor, x.radius) + apart, 2),
+            )
+        ]
+
+    def unknown_first_order(self, eq: Local, m: Magnitude) -> Magnitude:
+        norm = up(times(up(np.sqrt(self.overlap(eq))), m.norm))
+        if m.entries is None:
+            return Magnitude(None, norm)
+        chosen = on_arrays(jax.vmap(self._choose(eq)), m.entries)
+        return tighten(namespace(chosen).max(chosen, axis=1), norm)
+
+
+class GatherRule(IndexedRule):
+    """gather; an unknown index may run along one axis of the operand."""
+
+    def _choose(self, eq: Local) -> Any:
+        numbers = eq.params["dimension_numbers"]
+        if len(numbers.start_index_map) != 1:
+            return super()._choose(eq)
+        axis = numbers.start_index_map[0]
+        count = eq.ranges[0].shape[axis] - eq.params["slice_sizes"][axis] + 1
+        indices = eq.equation.inputs[1]
+        params = {**eq.params, **_no_fill(eq)}
+
+        def choose(x: Any) -> Any:
+            def at(value: Any) -> Any:
+                return _bind(eq, params, x, jnp.full(indices.shape, value, indices.dtype))
+
+            return jax.vmap(at)(jnp.arange(count))
+
+        return choose
+
+
+def _no_fill(eq: Local) -> dict[str, Any]:
+    """Fill values other than 0 are for indices out of range, which are not covered."""
+    return {"fill_value": 0} if "fill_value" in eq.params else {}
+
+
+def _bind(eq: Local, params: dict[str, Any], *operands: Any) -> Any:
+    bound = eq.equation.primitive.get_bind_params(params)
+    keywords = bound[1] if isinstance(bound, tuple) else bound
+    return eq.equation.primitive.bind(*operands, **keywords)
+
+
+define(GatherRule(), p.gather_p)
+define(IndexedRule(), p.dynamic_slice_p)

@@ -1,0 +1,190 @@
+"""What a rule is, and the table of rules, keyed by primitive.
+
+A rule gives three things (docs: theory):
+
+1. ``range``: ranges of the results from ranges of the operands;
+2. ``first_order``: magnitudes of the results' change from those of the operands' changes,
+   valid for any two points of the operands' ranges (not only infinitesimally);
+3. ``second_order``: magnitude of the second-order response p''[a, b]; None where linear.
+
+A `KinkRule` also says how its equation is smoothed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsmooth import errors
+from jaxsmooth.math.array import Array, concretely, is_traced
+from jaxsmooth.math.kernels import Kernel
+from jaxsmooth.math.magnitude import Magnitude, Response
+from jaxsmooth.math.range import Radii, Range
+from jaxsmooth.program.graph import Atom, Equation
+
+
+@dataclass(eq=False)
+class Local:
+    """One equation with all that its rule may look at.
+
+    Attributes:
+      equation: the equation.
+      radii: sets of the arguments.
+      leaves: number of leaves of the arguments.
+      ranges: ranges of the operands; None for operands that are not numbers (keys).
+      known: the operand's value where it is known, else None.
+      varies: whether the operand changes with the arguments that derivatives are taken in.
+      results: ranges of the results, once known.
+      memo: for constants that several rules of the equation need.
+      static: like memo, but kept from pass to pass: for what depends on the equation alone.
+    """
+
+    equation: Equation
+    radii: Radii
+    leaves: int
+    ranges: list[Range]
+    known: list[Any]
+    varies: list[bool]
+    static: dict[Any, Any]
+    results: list[Range] = field(default_factory=list)
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.equation.params
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """``compute()``, evaluated at most once in this pass."""
+        if key not in self.memo:
+            self.memo[key] = compute()
+        return self.memo[key]
+
+    def always(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """``compute()``, evaluated once for all passes unless it gives a tracer."""
+        if key in self.static:
+            return self.static[key]
+        value = self.once(key, compute)
+        if not is_traced(*jax.tree_util.tree_leaves(value)):
+            self.static[key] = value
+        return value
+
+    def view(self, ranges: list[Range], operands: Sequence[int]) -> Local:
+        """The same equation seen by another rule, with these operands only."""
+        known = [self.known[i] for i in operands]
+        varies = [self.varies[i] for i in operands]
+        return Local(self.equation, self.radii, self.leaves, ranges, known, varies, self.static)
+
+    def __str__(self) -> str:
+        return describe(self.equation)
+
+
+def describe(equation: Equation) -> str:
+    """The equation as an error names it: primitive, source line, path."""
+    where = f" at {equation.source}" if equation.source else ""
+    return f"'{equation.primitive.name}'{where} (path {equation.path})"
+
+
+class Rule:
+    """Base of all rules; the default is a linear equation's second order."""
+
+    def range(self, eq: Local) -> list[Range]:
+        """Ranges of the results."""
+        raise NotImplementedError
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        """Magnitudes of the results' changes; None stands for no change."""
+        raise NotImplementedError
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        """Responses to first-order changes of the operands; None where there is none."""
+        return [None] * len(eq.equation.outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """How one equation is smoothed.
+
+    Attributes:
+      active: which elements of the result can reach a kink; the others stay as they are.
+      lower, upper: the error of an active element lies in [lower·μ, upper·μ].
+      response: second-order response times μ, on active elements.
+      inputs: atoms that ``compute`` takes.
+      compute: ``compute(mu, active, *inputs)`` gives the smoothed result.
+      location: enclosure (lo, hi) of the variable that meets the kink.
+      kernel: name of the kernel.
+    """
+
+    active: Array
+    lower: float
+    upper: float
+    response: Response
+    inputs: tuple[Atom, ...]
+    compute: Callable[..., Any]
+    location: tuple[Array, Array]
+    kernel: str
+
+
+class KinkRule(Rule):
+    """A rule of an equation that is not differentiable everywhere."""
+
+    def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
+        """How the equation is smoothed with this kernel."""
+        raise NotImplementedError
+
+
+_RULES: dict[Any, Rule] = {}
+
+
+def define(rule: Rule, *primitives: Any) -> None:
+    """Enter the rule of some primitives; None (absent in this JAX) is skipped."""
+    for primitive in primitives:
+        if primitive is None:
+            continue
+        if primitive in _RULES:
+            raise errors.ArgumentError(f"'{primitive.name}' has a rule already")
+        _RULES[primitive] = rule
+
+
+def rule_of(equation: Equation) -> Rule:
+    """The rule of an equation.
+
+    Raises:
+      UnsupportedPrimitiveError: there is none.
+    """
+    try:
+        return _RULES[equation.primitive]
+    except KeyError:
+        raise errors.UnsupportedPrimitiveError(
+            f"no rule for {describe(equation)}. Write that part of the function with supported "
+            "operations, make its inputs known with jaxsmooth.fixed, or give the primitive a "
+            "rule with jaxsmooth.register_rule."
+        ) from None
+
+
+def has_rule(primitive: Any) -> bool:
+    """Whether the primitive has a rule."""
+    return primitive in _RULES
+
+
+def on_arrays(function: Callable[..., Any], *arrays: Array) -> Any:
+    """Apply a JAX function to analysis numbers.
+
+    Known numbers are evaluated now, in float64, also while an outer function traces.
+    """
+    if is_traced(*arrays):
+        return function(*(jax.numpy.asarray(a, dtype=_ambient(a)) for a in arrays))
+    with concretely():
+        result = function(*(jax.numpy.asarray(np.asarray(a, np.float64)) for a in arrays))
+        return jax.tree_util.tree_map(np.asarray, result)
+
+
+def _ambient(array: Array) -> Any:
+    return array.dtype if is_traced(array) else jax.numpy.result_type(float)

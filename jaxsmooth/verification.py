@@ -1,0 +1,203 @@
+"""Finding accuracies that a pass proves to keep the error within the budget.
+
+The pass that proves the certificate knows nothing of how the accuracies were chosen: it is
+run with the final ones, and its own weights give the error that the certificate states.
+Weights only grow with the accuracies (ranges widen), so scaling all μ down by eps/E(μ) is
+always enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxsmooth import allocation, errors
+from jaxsmooth.analysis import constants
+from jaxsmooth.analysis.propagate import Pass, Problem, propagate
+from jaxsmooth.math.array import Array, is_traced, namespace, unit_roundoff
+from jaxsmooth.rules.registry import describe
+
+# Passes that re-solve the allocation with the weights that the last accuracies gave.
+_MOST_SOLVES = 6
+_MOST_SCALINGS = 60
+# A budget is used up when this part of it is.
+_FULL = 0.999
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of the error budget, for an explicit allocation."""
+
+    value: float
+
+
+def share(value: float) -> Share:
+    """A share of the error budget for one site of an explicit allocation.
+
+    Args:
+      value: between 0 and 1; the shares of all sites sum to at most 1.
+
+    Example:
+      >>> import jax, numpy as np
+      >>> from jaxsmooth import ball, share, smooth
+      >>> relu_eps = smooth(jax.nn.relu, 0.1, ball(1.0, np.zeros(3, np.float32)),
+      ...                   allocation={"custom_jvp_call/relu/max": share(0.5)})
+      >>> round(relu_eps.certificate().error, 6)
+      0.05
+    """
+    if not 0 <= value <= 1:
+        raise errors.ArgumentError(f"allocation: share({value}) is not between 0 and 1")
+    return Share(float(value))
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """Accuracies with the pass that proves them.
+
+    Attributes:
+      mu: one number or array per site.
+      result: the pass that was run with these.
+      error: the proved error, at most eps.
+    """
+
+    mu: list[Array]
+    result: Pass
+    error: Array
+
+
+def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Proved:
+    """Accuracies for an error budget, and the pass that proves them.
+
+    Args:
+      problem: the program on its set.
+      eps: the budget; may be a tracer.
+      wanted: the name of an allocation, or μ or `share` by site path.
+
+    Raises:
+      CertificationError: the error cannot be bounded, or an explicit allocation spends
+        more than the budget.
+    """
+    if isinstance(wanted, Mapping):
+        return _explicit(problem, eps, wanted)
+    kinks = problem.kinks()
+    first = propagate(problem, [np.float64(0.0)] * len(kinks))
+    check_finite(first)
+    mu = allocation.solve(wanted, first, eps)
+    result = propagate(problem, mu)
+    if is_traced(eps, constants.error(first, mu), constants.error(result, mu)):
+        return _scaled_once(problem, eps, mu, result)
+    for _ in range(_MOST_SOLVES):
+        spent = constants.error(result, mu)
+        if spent <= eps * (1 + 1e-9) and spent >= _FULL * eps:
+            break
+        if not np.isfinite(spent):
+            # The ranges diverge at these accuracies: start again from smaller ones.
+            mu = [m * 2.0**-10 for m in mu]
+        else:
+            mu = allocation.solve(wanted, result, eps)
+        result = propagate(problem, mu)
+    return _within(problem, eps, mu, result)
+
+
+def _within(problem: Problem, eps: Array, mu: Sequence[Array], result: Pass) -> Proved:
+    """Scale the accuracies down until the pass proves that they fit."""
+    for _ in range(_MOST_SCALINGS):
+        spent = constants.error(result, mu)
+        if spent <= eps:
+            return Proved(list(mu), result, spent)
+        factor = min(eps / spent, 1.0) * (1 - 1e-12) if np.isfinite(spent) else 2.0**-10
+        mu = [m * factor for m in mu]
+        result = propagate(problem, mu)
+    raise errors.CertificationError(
+        f"no accuracies were found that keep the error within eps = {eps}; the weights of the "
+        "sites grow too fast with them. Give tighter bounds."
+    )
+
+
+def _scaled_once(problem: Problem, eps: Array, mu: Sequence[Array], result: Pass) -> Proved:
+    """The same with traced numbers: one scaling is enough, since weights only shrink."""
+    spent = constants.error(result, mu)
+    xp = namespace(spent, eps)
+    margin = 1 - 64 * unit_roundoff(spent, *mu)
+    positive = spent > 0
+    factor = xp.where(
+        positive, xp.minimum(1.0, margin * eps / xp.where(positive, spent, 1.0)), 1.0
+    )
+    mu = [m * factor for m in mu]
+    result = propagate(problem, mu)
+    return Proved(mu, result, constants.error(result, mu))
+
+
+def check_finite(result: Pass) -> None:
+    """Refuse sites whose error moves the output without bound.
+
+    Raises:
+      CertificationError: naming the first such site.
+    """
+    for found in result.sites:
+        if not is_traced(found.effect) and not np.isfinite(found.effect):
+            raise errors.CertificationError(
+                f"the effect of {describe(found.equation)} on the output has no finite bound: "
+                "something downstream multiplies it by a number whose range is unbounded. Give "
+                "bounds to the arguments that are unbounded (jaxsmooth.ball, box or fixed)."
+            )
+
+
+def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved:
+    kinks = problem.kinks()
+    paths = [e.path for e in kinks]
+    unknown = sorted(set(wanted) - set(paths))
+    missing = [path for path in paths if path not in wanted]
+    if unknown or missing:
+        raise errors.ArgumentError(
+            "allocation: "
+            + (f"no site has the path {unknown[0]!r}; " if unknown else "")
+            + (f"the site {missing[0]!r} is missing; " if missing else "")
+            + f"the sites are {', '.join(map(repr, paths)) or 'none'}"
+        )
+    first = propagate(problem, [np.float64(0.0)] * len(kinks))
+    check_finite(first)
+    mu = [
+        _one(wanted[e.path], e.path, found.effect, eps, e.outputs[0].shape)
+        for e, found in zip(kinks, first.sites, strict=True)
+    ]
+    result = propagate(problem, mu)
+    for _ in range(_MOST_SOLVES):
+        # Shares are of the budget: they follow the weights at the accuracies themselves.
+        if not any(isinstance(wanted[path], Share) for path in paths):
+            break
+        mu = [
+            _one(wanted[e.path], e.path, found.effect, eps, e.outputs[0].shape)
+            for e, found in zip(kinks, result.sites, strict=True)
+        ]
+        result = propagate(problem, mu)
+    spent = constants.error(result, mu)
+    if not is_traced(spent, eps):
+        if any(isinstance(v, Share) for v in wanted.values()) and spent <= eps * (1 + 1e-6):
+            return _within(problem, eps, mu, result)
+        if not spent <= eps:
+            raise errors.CertificationError(
+                f"allocation: these accuracies make an error of {float(spent):.6g}, more than "
+                f"eps = {float(eps):.6g}; scale them by {float(eps / spent):.6g} or raise eps"
+            )
+    return Proved(mu, result, spent)
+
+
+def _one(value: Any, path: str, effect: Array, eps: Array, shape: tuple[int, ...]) -> Array:
+    if isinstance(value, Share):
+        xp = namespace(effect, eps)
+        felt = effect > 0
+        return xp.where(felt, value.value * eps / xp.where(felt, effect, 1.0), 0.0)
+    if is_traced(value):
+        return value
+    mu = np.asarray(value, dtype=np.float64)
+    if np.isnan(mu).any() or (mu < 0).any():
+        raise errors.ArgumentError(f"allocation[{path!r}]: μ must be non-negative numbers")
+    if mu.ndim and mu.shape != shape:
+        raise errors.ArgumentError(
+            f"allocation[{path!r}]: μ has shape {mu.shape}, the site has shape {shape}"
+        )
+    return mu

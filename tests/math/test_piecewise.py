@@ -1,0 +1,294 @@
+"""Enclosures, kinks and jumps of one-variable programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxsmooth.math.interval import Interval
+from jaxsmooth.math.piecewise import Discontinuity, piecewise
+from jaxsmooth.math.univariate import Operation, Univariate
+
+sys.path.insert(0, str(Path(__file__).parent))
+from activations import KINKS, NUMPY, PROGRAMS, program  # noqa: E402
+
+
+def drawn_intervals(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of all widths around the interesting region."""
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(size=count) * 3
+    radius = 10.0 ** rng.uniform(-4, 1, count)
+    lo, hi = centre - radius, centre + radius
+    lo[:8], hi[:8] = [0, -1, -3, 3, 0.3, 0, 1, 0], [1, 0, 3, 9, 0.4, 0.25, 1.5, 1e-6]
+    return lo, hi
+
+
+def samples(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """Points of each interval, dense also around kinks."""
+    special = np.array([-3.0, -1.0, 0.0, 0.3, 1.0, 3.0])
+    special = np.concatenate([special - 1e-7, special, special + 1e-7])
+    x = lo[:, None] + np.linspace(0, 1, 400) * (hi - lo)[:, None]
+    x = np.concatenate([x, np.broadcast_to(special, (lo.size, special.size))], axis=1)
+    return np.sort(np.clip(x, lo[:, None], hi[:, None]), axis=1)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_evaluate(name: str) -> None:
+    """Programs mean what their names say, in NumPy and in JAX."""
+    x = np.linspace(-5, 5, 1001)
+    function = piecewise(PROGRAMS[name])
+    np.testing.assert_allclose(function.evaluate(x), NUMPY[name](x), rtol=1e-12, atol=1e-14)
+    traced = jax.jit(function.evaluate)(x.astype(np.float32))
+    assert traced.dtype == jnp.float32
+    np.testing.assert_allclose(traced, NUMPY[name](x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_range_and_slope_are_sound_and_sharp(name: str) -> None:
+    """Samples and difference quotients are enclosed, and nearly fill the enclosure."""
+    function = piecewise(PROGRAMS[name])
+    lo, hi = drawn_intervals(500, seed=3)
+    x = samples(lo, hi)
+    y = NUMPY[name](x)
+    low, high = function.range(lo, hi)
+    rounding = 1e-13 * (np.abs(y).max(axis=1) + np.abs(x).max(axis=1))
+    assert np.all(low <= y.min(axis=1) + rounding)
+    assert np.all(high >= y.max(axis=1) - rounding)
+    extra = (high - low) - (y.max(axis=1) - y.min(axis=1))
+    moderate = hi - lo > 0.05
+    assert np.all(extra[moderate] <= 0.05 * (high - low)[moderate] + 1e-3)
+
+    step = np.diff(x, axis=1)
+    usable = step > 1e-8
+    rate = np.diff(y, axis=1) / np.where(usable, step, 1.0)
+    least = np.where(usable, rate, np.inf).min(axis=1)
+    most = np.where(usable, rate, -np.inf).max(axis=1)
+    slope_low, slope_high = function.slope(lo, hi)
+    noise = 1e-6
+    assert np.all(slope_low <= least + noise) and np.all(slope_high >= most - noise)
+    size = np.maximum(np.abs(slope_low), np.abs(slope_high))
+    sampled = moderate & (hi - lo < 2)  # wide ones are sampled too coarsely to compare
+    kinks = np.array([k for k, _ in KINKS.get(name, [])] + [np.nan])
+    at_end = (np.abs(np.stack([lo, hi])[..., None] - kinks) < 0.01).any(axis=(0, 2))
+    sampled &= ~at_end
+    assert np.all((slope_high - most)[sampled] <= 0.05 * size[sampled] + 0.01)
+    assert np.all((least - slope_low)[sampled] <= 0.05 * size[sampled] + 0.01)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_curvature_is_sound(name: str) -> None:
+    """Changes of the slope away from kinks are what the curvature allows."""
+    function = piecewise(PROGRAMS[name])
+    x = np.linspace(-6, 6, 4001) + 1e-4
+    step = 1e-3
+    second = (NUMPY[name](x + step) - 2 * NUMPY[name](x) + NUMPY[name](x - step)) / step**2
+    low, high = function.curvature(x - step, x + step)
+    smooth = np.ones(x.size, bool)
+    for location, _ in KINKS.get(name, []):
+        smooth &= np.abs(x - location) > 2 * step
+    assert np.all((low <= second + 1e-6) | ~smooth)
+    assert np.all((high >= second - 1e-6) | ~smooth)
+    third = np.abs(np.diff(second[smooth])).max() + 1e-3
+    assert np.median((high - low)[smooth]) <= 10 * third + 0.05
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_kinks(name: str) -> None:
+    """All kinks are found with their jumps, and smooth joints are none."""
+    kinks = piecewise(PROGRAMS[name]).kinks
+    expected = KINKS.get(name, [])
+    assert [k.location for k in kinks] == [location for location, _ in expected]
+    np.testing.assert_allclose([k.jump for k in kinks], [j for _, j in expected], rtol=1e-12)
+    assert all(k.width <= 1e-15 and k.gap <= 1e-14 for k in kinks)
+
+
+def test_global_constants() -> None:
+    """Constants known from the literature come out over the whole line."""
+    known = {
+        "silu": ((-0.0998393, 1.0998393), 0.5),
+        "gelu_erf": ((-0.1289157, 1.1289157), 0.7978846),
+        "softplus": ((0.0, 1.0), 0.25),
+        "softsign": ((0.0, 1.0), 2.0),
+        "huber": ((-1.0, 1.0), 1.0),
+        "elu": ((0.0, 1.0), 1.0),
+    }
+    for name, (slopes, curvature) in known.items():
+        function = piecewise(PROGRAMS[name])
+        np.testing.assert_allclose(function.slope(-np.inf, np.inf), slopes, atol=2e-3)
+        found = np.abs(function.curvature(-np.inf, np.inf)).max()
+        assert curvature * (1 - 1e-6) <= found <= 1.02 * curvature
+    low, high = piecewise(PROGRAMS["silu"]).range(-np.inf, 0.0)
+    assert (float(low), float(high)) == pytest.approx((-0.2784645, 0.0), abs=1e-4)
+    low, high = piecewise(PROGRAMS["gelu_tanh"]).range(-np.inf, 3.0)
+    assert float(low) == pytest.approx(-0.170041, abs=1e-4)
+    assert float(high) == pytest.approx(2.99636, abs=1e-4)
+
+
+def test_saturated_slopes_are_small() -> None:
+    """Narrow sets deep in a flat part keep their tiny slopes (trained networks)."""
+    low, high = piecewise(PROGRAMS["silu"]).slope(np.array([-30.0]), np.array([-29.9]))
+    assert -4e-12 < low[0] and high[0] < 0
+    low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([5.0]))
+    assert (low[0], high[0]) == (0.0, 0.0)
+    low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([1.0]))
+    assert (low[0], high[0]) == (0.0, 1.0)
+
+
+JUMPS = {
+    "where": (program(("gt", (0, 0.0)), ("add", (0, 1.0)), ("select_n", (1, 0, 2))), 0.0, 0.0, 1.0),
+    "single point": (program(("eq", (0, 0.5)), ("select_n", (1, 0, 9.0))), 0.5, 0.5, 9.0),
+    "sign": (program(("sub", (0, 0.7)), ("sign", (1,))), 0.7, -1.0, 1.0),
+    "off the grid": (
+        program(("mul", (0, 0.1)), ("gt", (1, 0.0777)), ("select_n", (2, 1.0, 2.0))),
+        0.777,
+        1.0,
+        2.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_jumps(name: str) -> None:
+    """A jump is an error where it is met, and makes slopes infinite around it."""
+    function_program, location, left, right = JUMPS[name]
+    function = piecewise(function_program)
+    with pytest.raises(Discontinuity) as caught:
+        _ = function.kinks
+    assert caught.value.location == pytest.approx(location, abs=1e-15)
+    assert (caught.value.left, caught.value.right) == pytest.approx((left, right))
+    assert function.kinks_within(location + 0.1, 50.0) == ()
+    lo, hi = np.array([location, location - 1, location + 1]), np.array([location + 1.0] * 3)
+    for low, high in (function.slope(lo, hi), function.curvature(lo, hi)):
+        assert np.isinf(low[:2]).all() and np.isinf(high[:2]).all()
+        assert np.isfinite(low[2]) and np.isfinite(high[2])
+    low, high = function.range(lo, hi)
+    assert low[1] <= min(left, right) and high[1] >= max(left, right)
+
+
+def test_unselected_branches_do_not_matter() -> None:
+    """The double-where idiom: a branch that is not taken may be undefined or kinked."""
+    guarded = program(
+        ("gt", (0, 1.0)), ("log", (0,)), ("sub", (0, 1.0)), ("select_n", (1, 3, 2))
+    )  # log(x) above 1, x - 1 below: meets with slope 1 on both sides
+    function = piecewise(guarded)
+    assert function.kinks == ()
+    assert not function.domain_error(-5.0, 5.0)
+    hidden = program(("abs", (0,)), ("gt", (0, 1.0)), ("select_n", (2, 0, 1)))
+    assert [k.location for k in piecewise(hidden).kinks] == []
+
+
+def test_undefined_values() -> None:
+    """Outside the domain enclosures are infinite and the mask says so."""
+    function = piecewise(program(("log", (0,)), ("mul", (0, 1))))
+    lo, hi = np.array([-1.0, 0.5]), np.array([1.0, 2.0])
+    assert function.domain_error(lo, hi).tolist() == [True, False]
+    low, high = function.range(lo, hi)
+    assert np.isinf(low[0]) and np.isinf(high[0])
+    assert low[1] == pytest.approx(0.5 * np.log(0.5), abs=0.01)
+    root = piecewise(program(("mul", (0, 0)), ("sqrt", (1,))))
+    assert np.isinf(root.slope(-1.0, 1.0)[1])  # |x| in disguise: refused, not missed
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("x64", [False, True])
+def test_traced_queries(name: str, x64: bool) -> None:
+    """Traced intervals of either precision are enclosed, with finite derivatives."""
+    function = piecewise(PROGRAMS[name])
+    dtype = np.float64 if x64 else np.float32
+    lo, hi = (x.astype(dtype) for x in drawn_intervals(300, seed=4))
+    x = samples(lo.astype(float), hi.astype(float))
+    y = NUMPY[name](x)
+
+    def ends(a, b):
+        return [e(a, b) for e in (function.range, function.slope, function.curvature)]
+
+    with (
+        jax.enable_x64(x64),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        found = jax.jit(ends)(lo, hi)
+        total = jax.grad(lambda a, b: sum(p.sum() for p in function.range(a, b)), argnums=(0, 1))
+        gradients = jax.jit(total)(jnp.asarray(lo), jnp.asarray(hi))
+        infinite = jax.jit(ends)(np.array([-np.inf, 0.0], dtype), np.array([np.inf, np.inf], dtype))
+    assert all(np.isfinite(g).all() for g in gradients)
+    low, high = (np.asarray(end, np.float64) for end in found[0])
+    rounding = 1e-13 * (np.abs(y).max(axis=1) + np.abs(x).max(axis=1))
+    assert np.all(low <= y.min(axis=1) + rounding)
+    assert np.all(high >= y.max(axis=1) - rounding)
+    for order, exact in enumerate(ends(lo.astype(float), hi.astype(float))):
+        # Known intervals may be sharpened further; both are sound.
+        low, high = (np.asarray(end, np.float64) for end in found[order])
+        assert np.all(low <= exact[0] + 1e-12 * np.abs(exact[0]) + 1e-12)
+        assert np.all(high >= exact[1] - 1e-12 * np.abs(exact[1]) - 1e-12)
+        assert not np.isnan(np.asarray(infinite[order])).any()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(PROGRAMS)),
+    st.floats(-1e6, 1e6),
+    st.floats(0, 1e3),
+    st.floats(0, 1),
+)
+def test_far_intervals(name: str, lo: float, width: float, t: float) -> None:
+    """Anywhere on the line, also beyond the cells."""
+    hi = lo + width
+    x = min(max(lo + t * width, lo), hi)
+    low, high = piecewise(PROGRAMS[name]).range(lo, hi)
+    with np.errstate(over="ignore"):
+        value = float(PROGRAMS[name].evaluate(x))
+    rounding = 1e-9 * max(abs(value), abs(x)) * 1e-3
+    assert np.isinf(value) or low - rounding <= value <= high + rounding
+
+
+@settings(max_examples=200, deadline=None)
+@given(*[st.floats(-1e100, 1e100) for _ in range(4)])
+def test_interval_arithmetic(a: float, b: float, c: float, d: float) -> None:
+    """Corners, computed in exact rational arithmetic, are enclosed."""
+    from fractions import Fraction
+
+    x = Interval(np.array([min(a, b)]), np.array([max(a, b)]))
+    y = Interval(np.array([min(c, d)]), np.array([max(c, d)]))
+    with np.errstate(all="ignore"):
+        total, product, cube = x + y, x * y, x.power(3)
+        inverse = x.inverse()
+
+    def inside(value: Fraction, z: Interval) -> bool:
+        lo, hi = float(z.lo[0]), float(z.hi[0])
+        above = lo == -np.inf or Fraction(lo) <= value
+        return above and (hi == np.inf or value <= Fraction(hi))
+
+    for p in (a, b):
+        for q in (c, d):
+            assert inside(Fraction(p) + Fraction(q), total)
+            assert inside(Fraction(p) * Fraction(q), product)
+        assert inside(Fraction(p) ** 3, cube)
+        assert p == 0 or inside(1 / Fraction(p), inverse)
+
+
+def test_programs_are_told_apart() -> None:
+    """Value 0 and the constant 0.0 are equal in Python and not the same operand."""
+    minus = Univariate((Operation("sub", (0, 0.0)),), 1)
+    plus = Univariate((Operation("sub", (0.0, 0)),), 1)
+    assert minus != plus
+    assert piecewise(minus).slope(0.0, 1.0)[0] == 1.0
+    assert piecewise(plus).slope(0.0, 1.0)[0] == -1.0
+    assert piecewise(minus) is piecewise(Univariate((Operation("sub", (0, 0.0)),), 1))
+
+
+def test_malformed_programs() -> None:
+    """Unknown operations and later values are errors."""
+    with pytest.raises(ValueError, match="unknown operation"):
+        program(("floor", (0,)))
+    with pytest.raises(ValueError, match="refers to value 2"):
+        program(("add", (0, 2)))
+    with pytest.raises(ValueError, match="no value"):
+        program(("neg", (0,)), output=4)

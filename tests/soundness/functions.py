@@ -1,0 +1,160 @@
+"""Functions of one array that programs are made of: elementwise, reductions, structural."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def _custom_relu() -> Callable:
+    @jax.custom_jvp
+    def custom(x):
+        return jnp.maximum(x, 0)
+
+    custom.defjvps(lambda t, _, x: t * (x > 0))
+    return custom
+
+
+def _piecewise(x):
+    return jnp.where(x < -1, -1.0 - 2 * (x + 1), jnp.where(x < 0.5, x, 0.5 + 3 * (x - 0.5)))
+
+
+def _huber(x):
+    return jnp.where(jnp.abs(x) < 1, 0.5 * x**2, jnp.abs(x) - 0.5)
+
+
+KINKED = {
+    "relu": jax.nn.relu,
+    "maximum(x, 0)": lambda x: jnp.maximum(x, 0),
+    "abs": jnp.abs,
+    "minimum(x, 0.5)": lambda x: jnp.minimum(x, 0.5),
+    "clip": lambda x: jnp.clip(x, -0.5, 0.75),
+    "leaky_relu": jax.nn.leaky_relu,
+    "leaky_relu(slope=2)": lambda x: jax.nn.leaky_relu(x, 2.0),
+    "leaky_relu(slope=-0.5)": lambda x: jax.nn.leaky_relu(x, -0.5),
+    "relu6(4x)": lambda x: jax.nn.relu6(4 * x),
+    "hard_tanh": jax.nn.hard_tanh,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "hard_swish": jax.nn.hard_swish,
+    "where(x > 0, x, 0.3x)": lambda x: jnp.where(x > 0, x, 0.3 * x),
+    "where(0.1 < x, x - 0.1, 0)": lambda x: jnp.where(x > 0.1, x - 0.1, 0.0),
+    "select pieces": _piecewise,
+    "soft shrink": lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - 0.2, 0),
+    "tent": lambda x: jnp.maximum(1 - jnp.abs(x), 0),
+    "soft_sign": jax.nn.soft_sign,
+    "elu(alpha=2)": lambda x: jax.nn.elu(x, 2.0),
+    "selu": jax.nn.selu,
+    "x relu(x)": lambda x: x * jax.nn.relu(x),
+    "relu(x)²": lambda x: jax.nn.relu(x) ** 2,
+    "x|x|": lambda x: x * jnp.abs(x),
+    "|tanh|": lambda x: jnp.abs(jnp.tanh(x)),
+    "|x² − 0.3|": lambda x: jnp.abs(x**2 - 0.3),
+    "log1p|x|": lambda x: jnp.log1p(jnp.abs(x)),
+    "exp(−|x|)": lambda x: jnp.exp(-jnp.abs(x)),
+    "abs of abs": lambda x: jnp.abs(jnp.abs(x) - 0.4),
+    "max(x, 2x, −x)": lambda x: jnp.maximum(jnp.maximum(x, 2 * x), -x),
+    "custom_jvp relu": _custom_relu(),
+    "relu(x) − relu(x)": lambda x: jax.nn.relu(x) - 0.5 * jax.nn.relu(x),
+    "relu(x) relu(−x)": lambda x: jax.nn.relu(x) * jax.nn.relu(0.2 - x),
+    "stop_gradient gate": lambda x: jax.nn.relu(x) + 0 * lax.stop_gradient(jnp.abs(x)),
+}
+
+SMOOTH = {
+    "elu": jax.nn.elu,
+    "celu": jax.nn.celu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "gelu exact": lambda x: jax.nn.gelu(x, approximate=False),
+    "mish": jax.nn.mish,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "squareplus": jax.nn.squareplus,
+    "logaddexp(x, 0.5)": lambda x: jnp.logaddexp(x, 0.5),
+    "square": jnp.square,
+    "cube": lambda x: x**3,
+    "x⁴": lambda x: x**4,
+    "sin(3x)": lambda x: jnp.sin(3 * x),
+    "cos": jnp.cos,
+    "atan": jnp.arctan,
+    "sinh of tanh": lambda x: jnp.sinh(jnp.tanh(x)),
+    "sqrt(1 + x²)": lambda x: jnp.sqrt(1 + x**2),
+    "rsqrt(0.5 + x²)": lambda x: lax.rsqrt(0.5 + x**2),
+    "1/(1 + x²)": lambda x: 1 / (1 + x**2),
+    "exp(tanh)": lambda x: jnp.exp(jnp.tanh(x)),
+    "log(1 + x²)": lambda x: jnp.log(1 + x * x),
+    "erf": jax.scipy.special.erf,
+    "huber": _huber,
+    "power 1.5": lambda x: (0.3 + x**2) ** 1.5,
+    "affine": lambda x: 0.7 - 1.5 * x,
+    "x / 3": lambda x: x / 3.0,
+    "x sigmoid(x)": lambda x: x * jax.nn.sigmoid(x),
+    "x tanh(x)": lambda x: x * jnp.tanh(x),
+    "sin(x) cos(x)": lambda x: jnp.sin(x) * jnp.cos(x),
+    "asinh": jnp.arcsinh,
+    "exp2(tanh)": lambda x: jnp.exp2(jnp.tanh(x)),
+    "cbrt(1 + x²)": lambda x: jnp.cbrt(1 + x**2),
+}
+
+
+REDUCTIONS = {
+    "sum": lambda x: jnp.sum(x, -1),
+    "mean": lambda x: jnp.mean(x, -1),
+    "mean of all": jnp.mean,
+    "max": lambda x: jnp.max(x, -1),
+    "min": lambda x: jnp.min(x, -1),
+    "max over the first axis": lambda x: jnp.max(x, 0),
+    "l1": lambda x: jnp.sum(jnp.abs(x), -1),
+    "variance": lambda x: jnp.var(x, -1),
+    "smooth norm": lambda x: jnp.sqrt(0.1 + jnp.sum(x**2, -1)),
+    "norm": lambda x: jnp.linalg.norm(x, axis=-1),
+    "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
+    "logsumexp by hand": lambda x: jnp.log(jnp.sum(jnp.exp(jnp.tanh(x)), -1)),
+    "product": lambda x: jnp.prod(x, -1),
+    "dot itself": lambda x: jnp.sum(x * jnp.flip(x, -1), -1),
+    "max − min": lambda x: jnp.max(x, -1) - jnp.min(x, -1),
+    "linf norm": lambda x: jnp.max(jnp.abs(x), -1),
+}
+
+WHOLE = {
+    "softmax": jax.nn.softmax,
+    "softmax of 5x": lambda x: jax.nn.softmax(5 * x),
+    "log_softmax": jax.nn.log_softmax,
+    "standardise": lambda x: jax.nn.standardize(x, epsilon=0.1),
+    "l2 normalise": lambda x: x * lax.rsqrt(0.2 + jnp.sum(x**2, -1, keepdims=True)),
+    "cumsum": lambda x: jnp.cumsum(x, -1),
+    "cummax": lambda x: lax.cummax(x, axis=x.ndim - 1),
+    "cummin": lambda x: lax.cummin(x, axis=x.ndim - 1),
+    "sort": lambda x: jnp.sort(x, -1),
+    "top_k": lambda x: lax.top_k(x, 1)[0],
+    "centre": lambda x: x - jnp.mean(x, -1, keepdims=True),
+    "divide by 1 + l1": lambda x: x / (1 + jnp.sum(jnp.abs(x), -1, keepdims=True)),
+    "times its max": lambda x: x * jnp.max(x, -1, keepdims=True),
+    "maxout of halves": lambda x: jnp.maximum(x, jnp.flip(x, -1)),
+}
+
+STRUCTURE = {
+    "flip": lambda x: jnp.flip(x, -1),
+    "transpose": jnp.transpose,
+    "flatten": jnp.ravel,
+    "drop first": lambda x: x[1:] if x.shape[0] > 1 else x,
+    "every second": lambda x: x[..., ::2],
+    "roll": lambda x: jnp.roll(x, 1, -1),
+    "pad with 1": lambda x: jnp.pad(x, [(0, 1)] * x.ndim, constant_values=1.0),
+    "pad with edges": lambda x: jnp.pad(x, [(1, 1)] + [(0, 0)] * (x.ndim - 1), mode="edge"),
+    "tile": lambda x: jnp.tile(x, 2),
+    "gather with repeats": lambda x: x[jnp.array([0, 0, -1])],
+    "x, −x": lambda x: jnp.concatenate([x, -x], -1),
+    "stack": lambda x: jnp.stack([x, 2 * x]).sum(0),
+    "scatter add": lambda x: jnp.zeros_like(x).at[jnp.zeros(x.shape[0], int)].add(x),
+    "set first": lambda x: x.at[0].set(x[-1] * 0.5),
+    "expand and squeeze": lambda x: jnp.squeeze(x[None, ..., None], (0, x.ndim + 1)),
+    "differences": lambda x: x[..., 1:] - x[..., :-1] if x.shape[-1] > 1 else x,
+    "dynamic slice": lambda x: lax.dynamic_slice_in_dim(x, 0, 1, 0),
+    "segment sum": lambda x: jax.ops.segment_sum(x, jnp.arange(x.shape[0]) % 2, 2),
+    "outer product": lambda x: jnp.outer(x, x)[:3, :3] if x.ndim == 1 else x,
+}
