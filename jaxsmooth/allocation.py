@@ -13,9 +13,13 @@ shares s_k >= 0 that sum to one, μ_k = s_k·eps/w_k.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
+
 from jaxsmooth.analysis.constants import matrix_of, norm_of
-from jaxsmooth.analysis.propagate import Pass
-from jaxsmooth.math.array import Array, namespace, times
+from jaxsmooth.analysis.propagate import Pass, Term
+from jaxsmooth.math.array import Array, is_traced, namespace, times
 from jaxsmooth.math.perron import perron
 
 ALLOCATIONS = ("halving", "optimal", "uniform")
@@ -24,43 +28,50 @@ _STEPS = 24
 _LEAST_SHARE = 1e-9
 
 
-def accuracies(shares: Array, effects: Array, active: Array, eps: Array) -> Array:
-    """μ_k = s_k·eps/w_k; a site without effect on the output may use all of eps.
-
-    Args:
-      shares, effects: shape (K,).
-      active: shape (K,), whether any element of the site can reach its kink.
-      eps: the budget.
-    """
-    xp = namespace(shares, effects, active, eps)
-    felt = effects > 0
-    mu = shares * eps / xp.where(felt, effects, 1.0)
-    return xp.where(active, xp.where(felt, mu, eps), 0.0)
-
-
-def shares_of(name: str, result: Pass, eps: Array) -> Array:
-    """Shares (K,) of a named allocation, from what one pass found.
+def solve(name: str, result: Pass, eps: Array) -> list[Array]:
+    """μ of every site by a named allocation, from what one pass found.
 
     Args:
       name: one of `ALLOCATIONS`.
       result: a pass.
       eps: the budget.
     """
-    spends = spending(result)
+    if not result.sites:
+        return []
+    spends = _spending(result)
     if name == "halving":
-        return _halving(spends)
-    xp = namespace(spends)
-    uniform = spends / xp.maximum(xp.sum(spends), 1.0)
-    return uniform if name == "uniform" else _optimal(result, spends, uniform, eps)
+        shares = _halving(spends)
+    else:
+        xp = namespace(spends)
+        shares = spends / xp.maximum(xp.sum(spends), 1.0)
+    if name == "optimal":
+        shares = _optimal(result, spends, shares, eps)
+    return list(_accuracies(result, shares, eps))
 
 
-def spending(result: Pass) -> Array:
+def _accuracies(result: Pass, shares: Array, eps: Array) -> Array:
+    """μ_k = s_k·eps/w_k; a site without effect on the output may use all of eps."""
+    effects, active = _effects(result), _active(result)
+    xp = namespace(shares, effects, active, eps)
+    felt = effects > 0
+    mu = shares * eps / xp.where(felt, effects, 1.0)
+    return xp.where(active, xp.where(felt, mu, eps), 0.0)
+
+
+def _effects(result: Pass) -> Array:
+    xp = namespace(*(s.effect for s in result.sites))
+    return xp.stack([s.effect + 0.0 for s in result.sites])
+
+
+def _active(result: Pass) -> Array:
+    xp = namespace(*(s.site.active for s in result.sites))
+    return xp.stack([xp.any(s.site.active) for s in result.sites])
+
+
+def _spending(result: Pass) -> Array:
     """1 for sites that spend some of the budget, 0 for the others: (K,)."""
-    xp = namespace(*(s.effect for s in result.sites), *(s.site.active for s in result.sites))
-    spends = [
-        xp.where(xp.any(s.site.active) & (s.effect > 0), 1.0, 0.0) for s in result.sites
-    ]
-    return xp.stack(spends)
+    active, effects = _active(result), _effects(result)
+    return namespace(active, effects).where(active & (effects > 0), 1.0, 0.0)
 
 
 def _halving(spends: Array) -> Array:
@@ -72,61 +83,89 @@ def _halving(spends: Array) -> Array:
 
 
 def _optimal(result: Pass, spends: Array, start: Array, eps: Array) -> Array:
-    effects = [s.effect for s in result.sites]
-    terms = result.terms
-    xp = namespace(spends, eps, *(t.pairs for t in terms), *(t.pushed for t in terms))
-    unit = xp.ones(())
+    """Shares that minimise L.
 
-    def scales(shares: Array) -> list[Array]:
-        factor = [
-            times(e, 1 / (xp.where(s > 0, s, 1.0) * xp.where(eps > 0, eps, 1.0)))
-            for e, s in zip(effects, shares, strict=True)
-        ]
-        return [unit if t.site is None else factor[t.site] for t in terms]
-
-    def improved(shares: Array) -> Array:
-        values = scales(shares)
-        matrices = [matrix_of(t, s) for t, s in zip(terms, values, strict=True)]
-        pushed = [times(t.pushed, s) for t, s in zip(terms, values, strict=True)]
-        _, v = perron(sum(matrices))
-        costs = [xp.zeros(()) for _ in effects]
-        for t, m, p in zip(terms, matrices, pushed, strict=True):
-            if t.site is not None:
-                cost = xp.minimum(v @ xp.where(xp.isfinite(m), m, 0.0) @ v, p)
-                direct = xp.all(xp.isfinite(m))
-                costs[t.site] = costs[t.site] + xp.where(direct, cost, p)
-        # costs_k = c_k w_k / (s_k eps): s_k ∝ sqrt(c_k w_k) = sqrt(s_k costs_k eps).
-        ideal = xp.sqrt(xp.maximum(shares * xp.stack(costs), 0.0)) * spends
-        ideal = xp.where(xp.isfinite(ideal), ideal, 0.0)
-        total = xp.sum(ideal)
-        ideal = xp.where(total > 0, ideal / xp.where(total > 0, total, 1.0), start)
-        mixed = xp.sqrt(xp.maximum(shares, _LEAST_SHARE) * xp.maximum(ideal, _LEAST_SHARE)) * spends
-        total = xp.sum(mixed)
-        return mixed / xp.where(total > 0, total, 1.0)
-
-    shares = best = start
-    lowest = norm_of(terms, scales(start))
-    for _ in range(_STEPS):
-        shares = improved(shares)
-        value = norm_of(terms, scales(shares))
-        better = value < lowest
-        best = xp.where(better, shares, best)
-        lowest = xp.where(better, value, lowest)
-    return best
-
-
-def solve(name: str, result: Pass, eps: Array) -> list[Array]:
-    """μ of every site from one pass.
-
-    Args:
-      name: one of `ALLOCATIONS`.
-      result: a pass.
-      eps: the budget.
+    They are constants to differentiation: at the minimum L does not change with them to
+    first order, so dL/deps is right without.
     """
-    if not result.sites:
-        return []
-    shares = shares_of(name, result, eps)
-    xp = namespace(shares, eps)
-    effects = xp.stack([s.effect + 0.0 for s in result.sites])
-    active = xp.stack([xp.any(s.site.active) for s in result.sites])
-    return list(accuracies(shares, effects, active, eps))
+    curve = _Curve(result, spends, eps)
+    state = (start, start, curve.smoothness(start))
+    if not is_traced(*state, *curve.effects):
+        for _ in range(_STEPS):
+            state = curve.step(state)
+        return state[1]
+    state = jax.tree_util.tree_map(jax.numpy.asarray, state)
+    state = jax.lax.fori_loop(0, _STEPS, lambda _, s: curve.step(s), state)
+    return jax.lax.stop_gradient(state[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """L as a function of the shares."""
+
+    result: Pass
+    spends: Array
+    eps: Array
+
+    @property
+    def effects(self) -> list[Array]:
+        return [_constant(s.effect) for s in self.result.sites]
+
+    @property
+    def terms(self) -> list[Term]:
+        return [
+            Term(_constant(t.matrix), _constant(t.pushed), t.site) for t in self.result.terms
+        ]
+
+    def scales(self, shares: Array) -> list[Array]:
+        """1/μ of the site of every term."""
+        eps = _constant(self.eps)
+        xp = namespace(shares, eps)
+        one = xp.ones(())
+        inverse = [
+            times(e, one / (xp.where(s > 0, s, 1.0) * xp.where(eps > 0, eps, 1.0)))
+            for e, s in zip(self.effects, shares, strict=True)
+        ]
+        return [one if t.site is None else inverse[t.site] for t in self.terms]
+
+    def smoothness(self, shares: Array) -> Array:
+        return norm_of(self.terms, self.scales(shares))
+
+    def costs(self, shares: Array) -> Array:
+        """What each site adds to L at the current worst direction: (K,)."""
+        scales = self.scales(shares)
+        matrices = [matrix_of(t, s) for t, s in zip(self.terms, scales, strict=True)]
+        _, v = perron(sum(matrices))
+        xp = namespace(shares, v)
+        costs = [xp.zeros(()) for _ in self.effects]
+        for t, m, s in zip(self.terms, matrices, scales, strict=True):
+            if t.site is None:
+                continue
+            pushed = times(t.pushed, s)
+            finite = xp.all(xp.isfinite(m))
+            along = v @ xp.where(xp.isfinite(m), m, 0.0) @ v
+            costs[t.site] += xp.where(finite, xp.minimum(along, pushed), pushed)
+        return xp.stack(costs)
+
+    def step(self, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """(shares, best shares, lowest L) after one damped step."""
+        shares, best, lowest = state
+        xp = namespace(*state, *self.effects)
+        # costs_k = c_k w_k/(s_k eps), so s_k ∝ sqrt(c_k w_k) is sqrt(s_k costs_k).
+        ideal = xp.sqrt(xp.maximum(shares * self.costs(shares), 0.0)) * self.spends
+        ideal = _normalised(xp.where(xp.isfinite(ideal), ideal, 0.0))
+        mixed = xp.sqrt(xp.maximum(shares, _LEAST_SHARE) * xp.maximum(ideal, _LEAST_SHARE)) * self.spends
+        shares = _normalised(mixed)
+        value = self.smoothness(shares)
+        better = value < lowest
+        return shares, xp.where(better, shares, best), xp.where(better, value, lowest)
+
+
+def _normalised(shares: Array) -> Array:
+    xp = namespace(shares)
+    total = xp.sum(shares)
+    return shares / xp.where(total > 0, total, 1.0)
+
+
+def _constant(x: Array) -> Array:
+    return jax.lax.stop_gradient(x) if is_traced(x) else x

@@ -1,9 +1,9 @@
 """Finding accuracies that a pass proves to keep the error within the budget.
 
 The pass that proves the certificate knows nothing of how the accuracies were chosen: it is
-run with the final ones, and its own weights give the error that the certificate states.
-Weights only grow with the accuracies (ranges widen), so scaling all μ down by eps/E(μ) is
-always enough.
+run with accuracies at least as large as the final ones, and its own weights give the error
+that the certificate states. Weights only grow with the accuracies (ranges widen), so
+scaling all μ down by eps/E(μ) is always enough.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from jaxsmooth.rules.registry import describe
 
 # Passes that re-solve the allocation with the weights that the last accuracies gave.
 _MOST_SOLVES = 6
-_MOST_SCALINGS = 60
+# Part of the budget that is kept back for rounding.
+_SLACK = 1e-12
 # A budget is used up when this part of it is.
 _FULL = 0.999
 
@@ -85,49 +86,41 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
     kinks = problem.kinks()
     first = propagate(problem, [np.float64(0.0)] * len(kinks))
     check_finite(first)
-    mu = allocation.solve(wanted, first, eps)
+    budget = eps * (1 - _SLACK)
+    mu = allocation.solve(wanted, first, budget)
     result = propagate(problem, mu)
-    if is_traced(eps, constants.error(first, mu), constants.error(result, mu)):
-        return _scaled_once(problem, eps, mu, result)
+    if is_traced(eps, *mu):
+        return _scaled(eps, mu, result)
     for _ in range(_MOST_SOLVES):
         spent = constants.error(result, mu)
-        if spent <= eps * (1 + 1e-9) and spent >= _FULL * eps:
+        if _FULL * eps <= spent <= eps:
             break
         if not np.isfinite(spent):
             # The ranges diverge at these accuracies: start again from smaller ones.
             mu = [m * 2.0**-10 for m in mu]
         else:
-            mu = allocation.solve(wanted, result, eps)
+            mu = allocation.solve(wanted, result, budget)
         result = propagate(problem, mu)
-    return _within(problem, eps, mu, result)
+    if not np.isfinite(constants.error(result, mu)):
+        raise errors.CertificationError(
+            f"no accuracies were found that keep the error within eps = {float(eps)}: the ranges "
+            "of the values grow without bound with them. Give tighter bounds."
+        )
+    return _scaled(eps, mu, result)
 
 
-def _within(problem: Problem, eps: Array, mu: Sequence[Array], result: Pass) -> Proved:
-    """Scale the accuracies down until the pass proves that they fit."""
-    for _ in range(_MOST_SCALINGS):
-        spent = constants.error(result, mu)
-        if spent <= eps:
-            return Proved(list(mu), result, spent)
-        factor = min(eps / spent, 1.0) * (1 - 1e-12) if np.isfinite(spent) else 2.0**-10
-        mu = [m * factor for m in mu]
-        result = propagate(problem, mu)
-    raise errors.CertificationError(
-        f"no accuracies were found that keep the error within eps = {eps}; the weights of the "
-        "sites grow too fast with them. Give tighter bounds."
-    )
+def _scaled(eps: Array, mu: Sequence[Array], result: Pass) -> Proved:
+    """The accuracies, scaled down until they fit.
 
-
-def _scaled_once(problem: Problem, eps: Array, mu: Sequence[Array], result: Pass) -> Proved:
-    """The same with traced numbers: one scaling is enough, since weights only shrink."""
+    The pass stays a proof: with smaller accuracies the ranges are smaller, so that its
+    weights and responses hold for them too.
+    """
     spent = constants.error(result, mu)
     xp = namespace(spent, eps)
     margin = 1 - 64 * unit_roundoff(spent, *mu)
-    positive = spent > 0
-    factor = xp.where(
-        positive, xp.minimum(1.0, margin * eps / xp.where(positive, spent, 1.0)), 1.0
-    )
+    fits = spent <= eps
+    factor = xp.where(fits, 1.0, margin * eps / xp.where(fits, 1.0, spent))
     mu = [m * factor for m in mu]
-    result = propagate(problem, mu)
     return Proved(mu, result, constants.error(result, mu))
 
 
@@ -177,7 +170,7 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
     spent = constants.error(result, mu)
     if not is_traced(spent, eps):
         if any(isinstance(v, Share) for v in wanted.values()) and spent <= eps * (1 + 1e-6):
-            return _within(problem, eps, mu, result)
+            return _scaled(eps, mu, result)
         if not spent <= eps:
             raise errors.CertificationError(
                 f"allocation: these accuracies make an error of {float(spent):.6g}, more than "

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsmooth.analysis.propagate import Pass, Term
-from jaxsmooth.math.array import Array, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.perron import perron_bound
 
 
@@ -42,7 +43,7 @@ def factors(result: Pass, mu: Sequence[Array]) -> list[Array]:
 
 def matrix_of(term: Term, factor: Array) -> Array:
     """The term's matrix over the leaves."""
-    return up(times(times(term.pairs, term.weight), factor), 3)
+    return up(times(term.matrix, factor), 2)
 
 
 def blocks(result: Pass, mu: Sequence[Array]) -> Array:
@@ -51,8 +52,8 @@ def blocks(result: Pass, mu: Sequence[Array]) -> Array:
     total: Any = np.zeros((count, count))
     for term, factor in zip(result.terms, factors(result, mu), strict=True):
         # A response to two leaves is part of the joint response.
-        xp = namespace(term.pairs, term.weight, term.pushed, factor)
-        reached = xp.where(term.pairs > 0, 1.0, 0.0)
+        xp = namespace(term.matrix, term.pushed, factor)
+        reached = xp.where(term.matrix > 0, 1.0, 0.0)
         whole = up(times(times(term.pushed, factor), reached), 3)
         total = total + xp.minimum(matrix_of(term, factor), whole)
     return up(total, len(result.terms) + 1)
@@ -86,14 +87,20 @@ def norm_of(
         matrices = [m[block] for m in matrices]
     pushed = [up(times(t.pushed, s), 2) for t, s in zip(terms, scales, strict=True)]
     xp = namespace(*matrices, *pushed)
-    own = [perron_bound(m) for m in matrices]
-    whole = perron_bound(up(sum(matrices), len(matrices)))
-    direct = [p < n for p, n in zip(pushed, own, strict=True)]
-    rest = [xp.where(d, 0.0, m) for d, m in zip(direct, matrices, strict=True)]
-    total = perron_bound(up(sum(rest), len(rest))) + sum(
-        xp.where(d, p, 0.0) for d, p in zip(direct, pushed, strict=True)
-    )
+    stacked, direct_sum = xp.stack(matrices), xp.stack(pushed)
+    direct = direct_sum < _norms(stacked)
+    whole = perron_bound(up(xp.sum(stacked, axis=0), len(terms)))
+    rest = xp.where(direct[:, None, None], 0.0, stacked)
+    total = perron_bound(up(xp.sum(rest, axis=0), len(terms)))
+    total = total + xp.sum(xp.where(direct, direct_sum, 0.0))
     return xp.minimum(whole, up(total, len(terms) + 2))
+
+
+def _norms(matrices: Array) -> Array:
+    """Norms of a stack of matrices."""
+    if is_traced(matrices):
+        return jax.vmap(perron_bound)(matrices)
+    return np.stack([perron_bound(m) for m in matrices])
 
 
 def lipschitz(result: Pass, leaves: Sequence[int] | None = None) -> Array:

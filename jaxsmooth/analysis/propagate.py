@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxsmooth import errors
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
-from jaxsmooth.math.array import Array, namespace, norm2, real, up
+from jaxsmooth.math.array import Array, namespace, norm2, real, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.perron import perron_bound
@@ -41,14 +41,12 @@ class Term:
     """The second-order response of one equation, as the output feels it.
 
     Attributes:
-      pairs: (J, J) matrix over the leaves: ‖response to unit changes of leaves i and j‖.
-      weight: effect on the output of a response of norm one; inf if it was not pushed.
+      matrix: (J, J), effect on the output of the response to unit changes of leaves i and j.
       pushed: effect on the output of the response to joint unit changes of all leaves.
       site: index of the site whose 1/μ multiplies all this, or None.
     """
 
-    pairs: Array
-    weight: Array
+    matrix: Array
     pushed: Array
     site: int | None
 
@@ -98,6 +96,7 @@ class Problem:
       kernel: the kernel of all sites.
       norm: "l2" or "linf", in which the error of the output is measured.
       static: what rules keep, per equation.
+      arguments: ranges of the leaves that are not fixed.
     """
 
     normal: Normal
@@ -106,6 +105,19 @@ class Problem:
     kernel: Kernel
     norm: str
     static: dict[Equation, dict[Any, Any]] = field(default_factory=dict)
+    arguments: dict[Value, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        total = len(self.domain.leaves)
+        for j, (leaf, value) in enumerate(
+            zip(self.domain.leaves, self.normal.graph.inputs, strict=True)
+        ):
+            if not leaf.fixed and _is_number(value):
+                gains = np.zeros(total)
+                gains[j] = 1.0
+                self.arguments[value] = enclose(
+                    self.domain, leaf.lo, leaf.hi, leaf.center, gains, 0.0
+                )
 
     def kinks(self) -> list[Equation]:
         """The equations that may be sites, in order."""
@@ -131,7 +143,7 @@ class _Pass:
         self.count = len(problem.leaves)
         self.sources = self.count
         self.sites: list[tuple[Equation, Site, Array, int]] = []
-        self.terms: list[tuple[Response, int | None, int | None, int]] = []
+        self.responses: list[tuple[list[tuple[Array, int]], int | None, int]] = []
 
     def run(self) -> Pass:
         self._enter_arguments()
@@ -145,22 +157,11 @@ class _Pass:
         return self._result()
 
     def _enter_arguments(self) -> None:
-        leaves = self.problem.domain.leaves
-        total = len(leaves)
-        for j, (leaf, value) in enumerate(
-            zip(leaves, self.normal.graph.inputs, strict=True)
-        ):
-            if leaf.fixed or not _is_number(value):
-                continue
-            gains = np.zeros(total)
-            gains[j] = 1.0
-            self.ranges[value] = enclose(
-                self.problem.domain, leaf.lo, leaf.hi, leaf.center, gains, 0.0
-            )
-            if j in self.problem.leaves:
-                source = np.array([self.problem.leaves.index(j)])
-                unit = Magnitude(np.ones((1, *value.shape)), np.ones(1))
-                self.changes[value] = affordable(Perturbation(source, unit))
+        self.ranges.update(self.problem.arguments)
+        for source, j in enumerate(self.problem.leaves):
+            value = self.normal.graph.inputs[j]
+            unit = Magnitude(np.ones((1, *value.shape)), np.ones(1))
+            self.changes[value] = affordable(Perturbation(np.array([source]), unit))
 
     def _last_uses(self) -> dict[int, list[Value]]:
         last: dict[Value, int] = {}
@@ -287,18 +288,22 @@ class _Pass:
     ) -> None:
         """Add an equation's second-order response as sources."""
         norm = perron_bound(response.pairs)
+        total = None if response.totals is None else perron_bound(response.totals)
         entries = response.entries
         if entries is not None:
             norm = namespace(norm, entries).minimum(norm, norm2(entries))
             entries = namespace(entries).minimum(entries, norm)[None]
-        xp = namespace(norm)
-        joint = self._source(parts, Magnitude(entries, xp.reshape(norm, (1,))))
-        unit = None
+        joint = self._source(parts, Magnitude(entries, _stack(norm), _stack(total)))
+        units: list[tuple[Array, int]] = []
         if self.count > 1:
             ones = None if entries is None else np.ones((1, *result.shape))
-            unit = self._source(parts, Magnitude(ones, np.ones(1)))
-        full = self._spread(response.pairs, leaves)
-        self.terms.append((Response(full, None), unit, site, joint))
+            one = np.ones(1)
+            pairs = self._spread(response.pairs, leaves)
+            units.append((pairs, self._source(parts, Magnitude(ones, one))))
+            if response.totals is not None:
+                totals = self._spread(response.totals, leaves)
+                units.append((totals, self._source(parts, Magnitude(ones, one, one))))
+        self.responses.append((units, site, joint))
 
     def _spread(self, pairs: Array, leaves: np.ndarray) -> Array:
         """The matrix over all leaves of one over those that reach an equation."""
@@ -323,9 +328,15 @@ class _Pass:
             for equation, site, pattern, source in self.sites
         ]
         terms = []
-        for response, unit, site, joint in self.terms:
-            weight = np.inf if unit is None else effects[unit]
-            terms.append(Term(response.pairs, weight, effects[joint], site))
+        for units, site, joint in self.responses:
+            matrices = [up(times(m, effects[unit])) for m, unit in units]
+            if not matrices:
+                # One leaf: the joint response is all there is.
+                matrices = [namespace(effects).reshape(effects[joint], (1, 1))]
+            smallest = matrices[0]
+            for m in matrices[1:]:
+                smallest = namespace(smallest, m).minimum(smallest, m)
+            terms.append(Term(smallest, effects[joint], site))
         return Pass(ranges, effects[: self.count], sites, terms)
 
     def _output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
@@ -365,6 +376,11 @@ def _check_shapes(
         found.append(np.shape(change.magnitude.entries)[1:])
     if any(s != shape for s in found):
         raise AssertionError(f"rule of {describe(equation)}: shapes {found} are not {shape}")
+
+
+def _stack(x: Array | None) -> Array | None:
+    """A number as a stack of one."""
+    return None if x is None else namespace(x).reshape(x, (1,))
 
 
 def _relative(mu: Array) -> Array:

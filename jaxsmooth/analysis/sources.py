@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxsmooth.math.array import Array, namespace
-from jaxsmooth.math.magnitude import Magnitude
+from jaxsmooth.math.magnitude import Magnitude, totals_of
 
 # Above this many numbers a stack keeps norms only; bounds stay sound and get looser.
 MOST_ENTRIES = 2**24
@@ -46,9 +46,10 @@ def aligned(p: Perturbation | None, sources: np.ndarray) -> Magnitude | None:
     m = p.magnitude
     count = len(sources)
     norm = _placed(m.norm, rows, (count,))
+    total = None if m.total is None else _placed(m.total, rows, (count,))
     if m.entries is None:
-        return Magnitude(None, norm)
-    return Magnitude(_placed(m.entries, rows, (count, *m.entries.shape[1:])), norm)
+        return Magnitude(None, norm, total)
+    return Magnitude(_placed(m.entries, rows, (count, *m.entries.shape[1:])), norm, total)
 
 
 def _placed(rows_of: Array, rows: np.ndarray, shape: tuple[int, ...]) -> Array:
@@ -66,11 +67,13 @@ def joined(parts: Sequence[Perturbation]) -> Perturbation:
         return parts[0]
     norms = [p.magnitude.norm for p in parts]
     entries = [p.magnitude.entries for p in parts]
-    xp = namespace(*norms, *entries)
+    totals = None
+    if any(p.magnitude.total is not None for p in parts):
+        totals = [totals_of(p.magnitude) for p in parts]
+    xp = namespace(*norms, *entries, *(totals or ()))
     stack = None if any(e is None for e in entries) else xp.concatenate(entries)
-    return Perturbation(
-        np.concatenate([p.sources for p in parts]), Magnitude(stack, xp.concatenate(norms))
-    )
+    magnitude = Magnitude(stack, xp.concatenate(norms), totals and xp.concatenate(totals))
+    return Perturbation(np.concatenate([p.sources for p in parts]), magnitude)
 
 
 def affordable(p: Perturbation) -> Perturbation:
@@ -78,4 +81,4 @@ def affordable(p: Perturbation) -> Perturbation:
     entries = p.magnitude.entries
     if entries is None or entries.size <= MOST_ENTRIES:
         return p
-    return Perturbation(p.sources, Magnitude(None, p.magnitude.norm))
+    return Perturbation(p.sources, Magnitude(None, p.magnitude.norm, p.magnitude.total))

@@ -88,16 +88,30 @@ def times(a: Array, b: Array) -> Array:
 
 
 def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Upper bound of the 2-norm of x along the axes (all by default); inf is allowed."""
+    """Upper bound of the 2-norm of x along the axes (all by default).
+
+    Entries may be infinite; NaN counts as infinite.
+    """
     xp = namespace(x)
-    x = xp.abs(x)
+    x = x if xp is jnp else np.asarray(x)
+    if xp is np:
+        # Squares that neither overflow nor underflow where it matters need no scaling.
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            total = np.sum(np.square(x), axis=axis)
+        if np.all((total > 1e-200) & (total < 1e300)):
+            return up(np.sqrt(total), _terms(x, total) + 4)
+    x = xp.where(xp.isnan(x), np.inf, xp.abs(x))
     scale = xp.max(x, axis=axis, keepdims=True, initial=0.0)
     scale = xp.where((scale > 0) & (scale < np.inf), scale, 1.0)
     total = xp.sum((x / scale) ** 2, axis=axis)
     positive = total > 0
     root = xp.where(positive, xp.sqrt(xp.where(positive, total, 1.0)), 0.0)
-    count = x.size if axis is None else max(1, x.size // max(1, int(np.size(total))))
-    return up(root * xp.reshape(scale, np.shape(total)), count + 4)
+    return up(root * xp.reshape(scale, np.shape(total)), _terms(x, total) + 4)
+
+
+def _terms(x: Array, total: Array) -> int:
+    """Number of entries of x in each of the sums."""
+    return max(1, x.size // max(1, int(np.size(total))))
 
 
 @contextmanager

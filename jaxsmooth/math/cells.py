@@ -147,18 +147,39 @@ def _seeds(program: Univariate, bits: float) -> np.ndarray:
     return np.unique(points[np.abs(points) <= 2.0**bits])
 
 
-def _coarse(batch: _Batch, tolerance: float) -> np.ndarray:
-    """Cells whose slope or curvature is enclosed too loosely."""
-    too_wide = np.zeros(batch.lo.size, bool)
-    core = (np.abs(batch.lo) <= CORE) & (np.abs(batch.hi) <= CORE)
+def _scale(batch: _Batch, attained: np.ndarray) -> np.ndarray:
+    """What is attained near each cell: within two or so, or a factor of two or so."""
+    x = batch.lo + 0.5 * (batch.hi - batch.lo)
+    far = np.sign(x) * (26 + np.log2(np.maximum(np.abs(x), 1.0)))
+    place = np.floor(np.where(np.abs(x) < 64, x / 2, far)).astype(int)
+    place -= place.min() - 1
+    most = np.zeros(place.max() + 2)
+    np.maximum.at(most, place, attained)
+    core = attained[np.abs(x) <= CORE].max(initial=0.0)
+    return np.maximum(core, np.maximum.reduce([most[place - 1], most[place], most[place + 1]]))
+
+
+def _excess(batch: _Batch) -> np.ndarray:
+    """How wide the enclosures of slope and curvature are, relative to what they may be."""
+    excess = np.zeros(batch.lo.size)
     for low, high in (batch.numbers[2:4], batch.numbers[4:6]):
         magnitude = np.maximum(np.abs(low), np.abs(high))
-        attained = np.maximum(np.maximum(low, -high), 0.0)[core]
-        scale = np.max(attained, initial=0.0, where=np.isfinite(attained))
-        allowed = tolerance * np.maximum(magnitude, FLOOR * scale)
-        too_wide |= ~(np.isfinite(magnitude) & (high - low <= allowed))
+        attained = np.maximum(np.maximum(low, -high), 0.0)
+        scale = _scale(batch, np.where(np.isfinite(attained), attained, 0.0))
+        width = (high - low) / np.maximum(magnitude, FLOOR * scale)
+        width = np.where(high == low, 0.0, width)
+        excess = np.maximum(excess, np.where(np.isnan(width), np.inf, width))
     size = batch.hi - batch.lo
-    return too_wide & (size > 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10))
+    fine = size <= 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10)
+    return np.where(fine | batch.undecided | ~_splittable(batch), 0.0, excess)
+
+
+def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:
+    """The cells above the tolerance, or that many of the worst."""
+    chosen = excess > tolerance
+    if chosen.sum() > most:
+        chosen[np.argsort(-excess, kind="stable")[max(most, 0) :]] = False
+    return chosen
 
 
 def _split(program: Univariate, batch: _Batch, which: np.ndarray) -> _Batch:
@@ -191,8 +212,9 @@ def partition(program: Univariate) -> Cells:
         for reach, tolerance in itertools.product(REACHES, TOLERANCES):
             for _ in range(MOST_ROUNDS):
                 near = np.maximum(np.abs(batch.lo), np.abs(batch.hi)) <= reach
-                coarse = near & _coarse(batch, tolerance) & ~batch.undecided & _splittable(batch)
-                if not coarse.any() or batch.lo.size + coarse.sum() > MOST_CELLS:
+                room = MOST_CELLS - batch.lo.size
+                coarse = _worst(np.where(near, _excess(batch), 0.0), tolerance, room)
+                if not coarse.any():
                     break
                 batch = _split(program, batch, coarse)
         batch = batch.take(np.argsort(batch.lo, kind="stable"))

@@ -61,12 +61,14 @@ class Joints:
         discontinuities: in increasing order.
         value: encloses f at every end between two cells.
         broken: cells that touch a jump or whose decisions stayed open.
+        stray: cells that touch a point with a value of its own.
     """
 
     kinks: tuple[Kink, ...]
     discontinuities: tuple[Discontinuity, ...]
     value: Interval
     broken: np.ndarray
+    stray: np.ndarray
 
 
 def _limits(program: Univariate, points: np.ndarray, decisions: np.ndarray) -> Jet:
@@ -96,7 +98,6 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
         relative_gap: difference of the one-sided limits of f, relative to the size of
             the function around, that passes for rounding of the program's constants.
     """
-    count = cells.undecided.size
     decided = ~cells.undecided
     # Each run of undecided cells is one joint, from its first end to its last.
     left = np.flatnonzero(decided[:-1])
@@ -108,7 +109,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     with np.errstate(all="ignore"):
         before = _limits(program, first, cells.decisions[:, left])
         after = _limits(program, last, cells.decisions[:, right])
-        kinks, jumps, broken = _classify(
+        kinks, jumps, broken, stray = _classify(
             program, cells, (left, right), (before, after), relative_gap
         )
     # Values at all inner ends, from whichever sides are decided.
@@ -120,7 +121,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     value = sides[0].value.hull(sides[1].value)
     if not decided[0] or not decided[-1]:
         broken |= ~decided
-    return Joints(kinks, jumps, value, broken[:count])
+    return Joints(kinks, jumps, value, broken, stray)
 
 
 def _classify(
@@ -129,7 +130,7 @@ def _classify(
     neighbours: tuple[np.ndarray, np.ndarray],
     limits: tuple[Jet, Jet],
     relative_gap: float,
-) -> tuple[tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray]:
+) -> tuple[tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
     left, right = neighbours
     before, after = limits
     first, last = cells.ends[left + 1], cells.ends[right]
@@ -160,9 +161,11 @@ def _classify(
     doubt = NEGLIGIBLE * (steep + usual[1])
     bent = known & narrow & changed & ~jumps & (np.abs(change) > doubt)
 
-    broken = np.zeros(cells.undecided.size, bool)
+    broken, isolated = np.zeros((2, cells.undecided.size), bool)
     for i in np.flatnonzero(jumps | ~narrow):
         broken[left[i] : right[i] + 1] = True
+    for i in np.flatnonzero(jumps & (stray > allowed)):
+        isolated[left[i] : right[i] + 1] = True
     exact = _locate(program, first, last) + 0.0  # no negative zero
     kinks = tuple(
         Kink(float(exact[i]), float(change[i]), float(width[i]), float(gap[i]))
@@ -174,7 +177,7 @@ def _classify(
         if apart[i] <= allowed[i]:
             ends[1] = float(at[0][i])
         found.append(Discontinuity(float(exact[i]), *ends))
-    return kinks, tuple(found), broken
+    return kinks, tuple(found), broken, isolated
 
 
 def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:

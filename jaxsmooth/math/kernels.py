@@ -9,10 +9,13 @@ How it is evaluated, and why:
 
 - as *function plus correction*, ``relu(x) + mu * c(x / mu)`` with ``c = r - relu``: c is
   a constant outside the window, so that nothing is lost in float32 far from the kink;
-- with derivatives of their own (`jax.custom_jvp`): differentiating the correction by
-  its formula would give the derivative of the kink at 0, and half of the slope at a
-  seam. The rules below are ordinary differentiable code, which gives the second (and,
-  for ``c2``, the third) derivatives almost everywhere;
+- with derivatives of their own (`jax.custom_jvp`), so that the slope is computed as the
+  formula of the slope: in [0, 1], increasing, and right at the kink and at the seams. The
+  rules are ordinary differentiable code, which gives the second (and, for ``c2``, the
+  third) derivatives almost everywhere;
+- with formulas whose own derivatives are right everywhere too: before JAX 0.12 the second
+  derivative of a loop differentiates what is inside a `custom_jvp` and drops its rule.
+  Hence functions and corrections both take the right derivative at the kink;
 - behind a mask: x / mu is only ever formed inside the window, where it is bounded. A
   division that overflows would turn the zeros of the branch not taken into NaN;
 - mu below the square root of the smallest normal number counts as 0, where the function
@@ -109,7 +112,8 @@ class Kernel:
         window: ``relu_mu - relu`` is constant on either side of ``|x| <= window * mu``.
         offset_left: That constant over mu for negative x (or its limit).
         offset_right: That constant over mu for positive x (or its limit).
-        unit_correction: relu_1(t) - relu(t) for |t| <= window.
+        unit_correction: relu_1(t) - relu(t) for |t| <= window. `jax.grad` of it at 0 is the
+            right derivative.
         unit_slope: The derivative of relu_1 for |t| <= window; differentiable.
 
     Example:
@@ -168,9 +172,10 @@ class Kernel:
             0.5
         """
         x, mu, dtype = _operands(x, mu)
-        # NaN fails the comparison and passes through; the derivative at 0 is 0.
-        exact = jnp.where(x <= 0, jnp.zeros_like(x), x)
-        return (exact + _correction(self, 0.0, x, mu)).astype(dtype)
+        # NaN passes through. At the kink the derivative is the right one, and at mu = 0 is 0.
+        left = (x < 0) | ((x == 0) & ~_positive(mu))
+        exact = jnp.where(left, jnp.zeros_like(x), x)
+        return (exact + _correction(self, x, mu)).astype(dtype)
 
     def correction(self, x: Array, mu: Array) -> jax.Array:
         """relu_mu(x) - relu(x), to add to a function whose kink is at x = 0.
@@ -195,10 +200,10 @@ class Kernel:
             0.25
         """
         x, mu, dtype = _operands(x, mu)
-        return _correction(self, 1.0, x, mu).astype(dtype)
+        return _correction(self, x, mu).astype(dtype)
 
     def slope(self, x: Array, mu: Array) -> jax.Array:
-        """The derivative of relu_mu, in [0, 1] and increasing in x; 1/2 at 0 where mu = 0.
+        """The derivative of relu_mu, in [0, 1] and increasing in x; 1/2 at x = 0 = mu.
 
         Arguments, shape of the result and errors are those of `relu`.
 
@@ -244,7 +249,9 @@ class Kernel:
         infinite = (a == b) & jnp.isinf(a)
         zero = jnp.zeros_like(a)
         difference = jnp.where(infinite, zero, a) - jnp.where(infinite, zero, b)
-        return (jnp.maximum(a, b) + _correction(self, 0.5, difference, mu)).astype(dtype)
+        # A tie is a's, so that the derivative is the one that the correction expects.
+        exact = jnp.where(_positive(mu) & (a == b), a, jnp.maximum(a, b))
+        return (exact + _correction(self, difference, mu)).astype(dtype)
 
     def minimum(self, a: Array, b: Array, mu: Array) -> jax.Array:
         """min(a, b) smoothed as -max(-a, -b): error in [-upper, -lower] * mu.
@@ -281,7 +288,8 @@ class Kernel:
             0.5
         """
         x, mu, dtype = _operands(x, mu)
-        return (jnp.abs(x) + 2 * _correction(self, 1.0, x, mu / 2)).astype(dtype)
+        # The derivative of jnp.abs at 0 is the right one.
+        return (jnp.abs(x) + 2 * _correction(self, x, mu / 2)).astype(dtype)
 
 
 def _operands(x: Array, mu: Array) -> tuple[Array, Array, Any]:
@@ -297,10 +305,14 @@ def _step(x: Array, tie: float) -> Array:
     return jnp.where(x > 0, one, jnp.where(x < 0, jnp.zeros_like(x), tie * one))
 
 
+def _positive(mu: Array) -> Array:
+    return mu >= smallest_accuracy(mu.dtype)
+
+
 def _scaled(kernel: Kernel, x: Array, mu: Array) -> tuple[Array, Array]:
     """Where x is inside the window of a positive mu, and x / mu there (0 elsewhere)."""
     reach = min(kernel.window, _FARTHEST)
-    inside = (jnp.abs(x) <= reach * mu) & (mu >= smallest_accuracy(x.dtype))
+    inside = (jnp.abs(x) <= reach * mu) & _positive(mu)
     return inside, jnp.where(inside, x, 0.0) / jnp.where(inside, mu, 1.0)
 
 
@@ -312,37 +324,26 @@ def _offset(kernel: Kernel, x: Array) -> Array:
     return jnp.where(x > 0, right, jnp.where(x < 0, left, at_kink))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _correction(kernel: Kernel, tie: float, x: Array, mu: Array) -> Array:
-    """relu_mu(x) - relu(x), where the derivative of relu at 0 counts as `tie`."""
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _correction(kernel: Kernel, x: Array, mu: Array) -> Array:
+    """relu_mu(x) - relu(x), where the derivative of relu at 0 is 1 (0 if mu = 0: none)."""
     inside, t = _scaled(kernel, x, mu)
     return mu * jnp.where(inside, kernel.unit_correction(t), _offset(kernel, x))
 
 
 @partial(_correction.defjvp, symbolic_zeros=True)
-def _correction_jvp(kernel: Kernel, tie: float, primals: Any, tangents: Any) -> Any:
+def _correction_jvp(kernel: Kernel, primals: Any, tangents: Any) -> Any:
     (x, mu), (dx, dmu) = primals, tangents
     inside, t = _scaled(kernel, x, mu)
+    # Both derivatives are constant outside. mu r(x / mu) has r - t r' in mu.
+    excess = kernel.unit_slope(t) - _step(t, 1.0)
     tangent = jnp.zeros_like(x)
     if not isinstance(dx, SymbolicZero):
-        step = _step(x, tie)
-        tangent = (jnp.where(inside, kernel.unit_slope(t), step) - step) * dx
+        tangent = jnp.where(inside, excess, 0.0) * dx
     if not isinstance(dmu, SymbolicZero):
-        tangent += jnp.where(inside, _unit_rate(kernel, t), _offset(kernel, x)) * dmu
-    return _correction(kernel, tie, x, mu), tangent
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _unit_rate(kernel: Kernel, t: Array) -> Array:
-    """d relu_mu(x) / d mu = r(t) - t r'(t) at t = x / mu, without cancellation."""
-    return kernel.unit_correction(t) - t * (kernel.unit_slope(t) - _step(t, 1.0))
-
-
-@_unit_rate.defjvp
-def _unit_rate_jvp(kernel: Kernel, primals: Any, tangents: Any) -> Any:
-    (t,), (dt,) = primals, tangents
-    # (r - t r')' = -t r''; the kinks of the two terms above cancel, their formulas' do not.
-    return _unit_rate(kernel, t), -t * jax.jvp(kernel.unit_slope, (t,), (dt,))[1]
+        rate = kernel.unit_correction(t) - t * excess
+        tangent += jnp.where(inside, rate, _offset(kernel, x)) * dmu
+    return _correction(kernel, x, mu), tangent
 
 
 def _c2_margin(t: Array) -> Array:
@@ -360,7 +361,7 @@ _LOG2 = math.log(2.0)
 _ALL = (
     Kernel(
         "paper", -1.0, 0.0, 1 / 2, 2.0, 0.0, -1.0,
-        unit_correction=lambda t: jnp.maximum(t, 0.0) * (jnp.maximum(t, 0.0) / 4 - 1),
+        unit_correction=lambda t: jnp.where(t < 0, 0.0, t * (t / 4 - 1)),
         unit_slope=lambda t: jnp.where(t <= 0, 0.0, t / 2),
     ),
     Kernel(

@@ -169,8 +169,8 @@ def _applied(regulariser: _Regulariser, x: Array, mu: Array) -> jax.Array:
     return _smooth_max(regulariser, jnp.asarray(x, dtype=working), mu).astype(dtype)
 
 
-def _below(regulariser: _Regulariser, x: Array, mu: Array) -> tuple[Array, Array]:
-    """Which slices are smoothed (mu > 0), and z = (x - max x) / beta, at least -reach.
+def _below(regulariser: _Regulariser, x: Array, mu: Array) -> Array:
+    """z = (x - max x) / beta, at least -reach.
 
     Where mu = 0, z is 0 at the maxima and -reach elsewhere, which gives every function
     of it the value for mu -> 0.
@@ -184,22 +184,24 @@ def _below(regulariser: _Regulariser, x: Array, mu: Array) -> tuple[Array, Array
     y = jnp.where(finite, x, 0.0) - jnp.where(finite, top, 0.0)
     limit = jnp.where(x == top, 0.0, -regulariser.reach)
     near = finite & positive & (y > -regulariser.reach * beta)
-    z = jnp.where(near, jnp.where(near, y, 0.0) / beta, limit)
-    return positive[..., 0], z
+    return jnp.where(near, jnp.where(near, y, 0.0) / beta, limit)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _smooth_max(regulariser: _Regulariser, x: Array, mu: Array) -> Array:
-    positive, z = _below(regulariser, x, mu)
+    z = _below(regulariser, x, mu)
     p = regulariser.probabilities(z)
-    correction = regulariser.correction(p, z, x.shape[-1])
-    return jnp.max(x, axis=-1) + jnp.where(positive, mu * correction, 0.0)
+    # The correction, in which max x counts as a constant, has all of the derivative in x.
+    # The rule below would do without, but JAX before 0.12 drops it in loops (see kernels).
+    top = jnp.max(x, axis=-1)
+    top = jnp.where(mu >= smallest_accuracy(x.dtype), lax.stop_gradient(top), top)
+    return top + mu * regulariser.correction(p, z, x.shape[-1])
 
 
 @partial(_smooth_max.defjvp, symbolic_zeros=True)
 def _smooth_max_jvp(regulariser: _Regulariser, primals: Any, tangents: Any) -> Any:
     (x, mu), (dx, dmu) = primals, tangents
-    _, z = _below(regulariser, x, mu)
+    z = _below(regulariser, x, mu)
     p = regulariser.probabilities(z)
     tangent = jnp.zeros_like(mu)
     if not isinstance(dx, SymbolicZero):

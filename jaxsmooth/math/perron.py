@@ -51,6 +51,9 @@ def perron(matrix: Array) -> tuple[Array, Array]:
     size = matrix.shape[-1]
     if size == 0:
         return xp.zeros((), matrix.dtype), xp.zeros((0,), matrix.dtype)
+    if size == 1:
+        entry = xp.abs(matrix[0, 0])
+        return xp.where(xp.isnan(entry), np.inf, entry), xp.ones((1,), matrix.dtype)
     known = xp.all(xp.isfinite(matrix))
     magnitude = xp.abs(xp.where(known, matrix, 0.0))
     magnitude = xp.maximum(magnitude, magnitude.T)

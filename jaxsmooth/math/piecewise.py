@@ -18,6 +18,7 @@ from jaxsmooth.math.cells import Cells, enclose, partition
 from jaxsmooth.math.enclosure import EXTREME, as_pair, cast_outward, everything_where
 from jaxsmooth.math.enclosure import Interval as Ends
 from jaxsmooth.math.interval import Interval
+from jaxsmooth.math.jets import Walk
 from jaxsmooth.math.joints import NEGLIGIBLE, Discontinuity, Joints, Kink, examine
 from jaxsmooth.math.range_maximum import Maxima
 from jaxsmooth.math.univariate import Univariate
@@ -94,8 +95,8 @@ class Piecewise:
         """Enclosure of f over [lo, hi]."""
         lo, hi = as_pair(lo, hi)
         with np.errstate(all="ignore"):
-            found = self._range(lo, hi)
-            return self._sharpen(lo, hi, found, 0)
+            found = self._sharpen(lo, hi, self._range(lo, hi), 0)
+            return found if is_traced(lo, hi) else self._monotone(lo, hi, found)
 
     def slope(self, lo: Array, hi: Array) -> Ends:
         """Enclosure of the one-sided derivatives over [lo, hi]."""
@@ -120,10 +121,10 @@ class Piecewise:
     @cached_property
     def _tables(self) -> tuple[tuple[Maxima, Maxima], ...]:
         """Range maxima of -lo and hi, for value, slope and curvature."""
-        cells, broken = self.cells, self.joints.broken
+        cells, joints = self.cells, self.joints
         tables = []
         for order, part in enumerate((cells.value, cells.slope, cells.curvature)):
-            wild = cells.bad | (broken & (order > 0))
+            wild = cells.bad | (joints.broken if order > 0 else joints.stray)
             tables.append(
                 (Maxima(np.where(wild, np.inf, -part.lo)), Maxima(np.where(wild, np.inf, part.hi)))
             )
@@ -138,6 +139,7 @@ class Piecewise:
         above, below = (cast_outward(inner, dtype, side) for side in (np.inf, -np.inf))
         first = xp.searchsorted(xp.asarray(above), lo, side="right")
         last = xp.searchsorted(xp.asarray(below), hi, side="left")
+        first, last = first.astype(np.int32), last.astype(np.int32)
         return xp.minimum(first, last), xp.maximum(first, last)
 
     def _lookup(self, order: int, first: Array, last: Array, dtype: Any) -> Ends:
@@ -198,6 +200,22 @@ class Piecewise:
         below = unit * (abs(base[0]) + abs(down)) + xp.where(down < 0, least, 0.0)
         above = unit * (abs(base[1]) + abs(up)) + xp.where(up > 0, least, 0.0)
         return everything_where(~usable, (base[0] + down - below, base[1] + up + above))
+
+    def _monotone(self, lo: np.ndarray, hi: np.ndarray, found: Ends) -> Ends:
+        """Where f is monotone, its range is that of both ends."""
+        least, most = self.slope(lo, hi)
+        useful = np.atleast_1d(((least >= 0) | (most <= 0)) & np.isfinite(lo) & np.isfinite(hi))
+        if not useful.any():
+            return found
+        low, high = (np.array(np.atleast_1d(x)) for x in found)
+        values = []
+        for x in (lo, hi):
+            point = np.atleast_1d(x)[useful]
+            values.append(Walk(Interval(point, point)).run(self.program).value)
+        hull = values[0].hull(values[1])
+        low[useful] = np.maximum(low[useful], hull.lo)
+        high[useful] = np.minimum(high[useful], hull.hi)
+        return low.reshape(np.shape(lo)), high.reshape(np.shape(lo))
 
     def _sharpen(self, lo: Array, hi: Array, found: Ends, order: int) -> Ends:
         """Known narrow intervals are enclosed by the program itself, too."""

@@ -16,7 +16,7 @@ output of ``W x + b`` at most R·sqrt(‖x‖² + 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ class Range:
       radius: bound of ‖v - center‖₂ over the whole variable.
       gains: shape (J,), one per leaf of the arguments.
       rest: part of the radius that no leaf accounts for.
+      memo: what was computed from the range, by whoever computed it; the ranges of
+        arguments live as long as the problem, so that their norms are computed once.
     """
 
     lo: Array
@@ -51,6 +53,7 @@ class Range:
     radius: Array
     gains: Array
     rest: Array
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,14 +80,15 @@ class Range:
 
     def slices(self, axes: tuple[int, ...] | None) -> Array:
         """Bound of the 2-norm of every slice of v along the axes."""
+        key = ("slices", axes)
+        if key not in self.memo:
+            self.memo[key] = self._slices(axes)
+        return self.memo[key]
+
+    def _slices(self, axes: tuple[int, ...] | None) -> Array:
         by_ball = up(norm2(self.center, axes) + self.radius)
         xp = namespace(by_ball, self.lo, self.hi)
         return xp.minimum(norm2(self.absmax, axes), by_ball)
-
-    def spread_slices(self, axes: tuple[int, ...] | None) -> Array:
-        """Bound of the 2-norm of every slice of v - center along the axes."""
-        xp = namespace(self.lo, self.hi, self.radius)
-        return xp.minimum(norm2(self.spread, axes), self.radius)
 
 
 def point(value: Array, leaves: int) -> Range:

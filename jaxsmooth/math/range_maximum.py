@@ -29,11 +29,12 @@ class Maxima:
     def over(self, first: Array, last: Array, dtype: Any = np.float64) -> Array:
         """Maximum of values[first..last], rounded upward to the dtype."""
         xp = namespace(first, last)
+        first, last = first.astype(np.int32), last.astype(np.int32)
         table = cast_outward(self.levels, dtype, np.inf)
         # An exact floor(log2(length)): a table, as floating point logarithms may be off.
-        logs = np.repeat(np.arange(len(table)), 2 ** np.arange(len(table)))
+        logs = np.repeat(np.arange(len(table)), 2 ** np.arange(len(table))).astype(np.int32)
         level = xp.asarray(logs)[xp.maximum(last - first, 0)]
-        count = xp.asarray(2 ** np.arange(len(table)))[level]
+        count = xp.asarray(2 ** np.arange(len(table), dtype=np.int32))[level]
         flat = xp.asarray(table.ravel())
         start = level * table.shape[1]
         return xp.maximum(flat[start + first], flat[start + last - count + 1])

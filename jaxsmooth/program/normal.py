@@ -55,7 +55,10 @@ class Normal:
         value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
         if value is None or np.shape(value) == shape:
             return value
-        return jax.numpy.broadcast_to(value, shape)
+        if isinstance(value, jax.core.Tracer):
+            return jax.numpy.broadcast_to(value, shape)
+        with jax.ensure_compile_time_eval():
+            return jax.numpy.broadcast_to(value, shape)
 
 
 Rewrite = Callable[[Sequence[Equation], Sequence[Atom]], list[Equation]]

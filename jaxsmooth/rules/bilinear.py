@@ -15,7 +15,7 @@ of the first. That is the one which keeps ‖W x + b‖ <= R sqrt(‖x‖² + 1)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,19 @@ class BilinearRule(Rule):
     def product(self, eq: Local) -> Any:
         """B as a JAX function, exact dtype of its operands kept."""
         raise NotImplementedError
+
+    def multiply(self, eq: Local, x: Array, y: Array) -> Array:
+        """B(x, y) of analysis arrays."""
+        return on_arrays(self.product(eq), x, y)
+
+    def multiply_stack(self, eq: Local, operand: int, stack: Array, held: Array) -> Array:
+        """B of every array of a stack, as this operand, with the other one held."""
+        product = self.product(eq)
+
+        def one(moving: Any, fixed: Any) -> Any:
+            return product(*((moving, fixed) if operand == 0 else (fixed, moving)))
+
+        return on_arrays(jax.vmap(one, in_axes=(0, None)), stack, held)
 
     def terms(self, eq: Local) -> int:
         """Number of products summed into one entry of the result."""
@@ -60,6 +73,10 @@ class BilinearRule(Rule):
         """
         raise NotImplementedError
 
+    def column_norms(self, eq: Local, held: int) -> tuple[Array, Array]:
+        """What `columns` returns, over the range of the operand that is held."""
+        raise NotImplementedError
+
     # What follows.
 
     def sizes(self, eq: Local) -> list[Array]:
@@ -77,6 +94,13 @@ class BilinearRule(Rule):
         if np.any(r.radius > 0) and norm2(r.absmax) <= 1.5 * r.norm:
             best = min(best, self.held_norm(eq, held, r.absmax))
         return best
+
+    def columns(self, eq: Local, held: int) -> tuple[Array, Array]:
+        """(largest 2-norm, largest 1-norm) of a column of B with one operand held.
+
+        A column holds what one entry of the other operand is multiplied by.
+        """
+        return eq.once(("columns", held), lambda: self.column_norms(eq, held))
 
     def center_norms(self, eq: Local) -> list[Array]:
         """N at the centers."""
@@ -98,10 +122,10 @@ class BilinearRule(Rule):
 
     def range(self, eq: Local) -> list[Range]:
         x, y = eq.ranges
-        product, terms = self.product(eq), self.terms(eq)
+        terms = self.terms(eq)
         xp = namespace(x.lo, x.hi, y.lo, y.hi, x.radius, y.radius)
-        center = on_arrays(product, x.center, y.center)
-        sizes = on_arrays(product, abs(x.center), abs(y.center))
+        center = self.multiply(eq, x.center, y.center)
+        sizes = self.multiply(eq, abs(x.center), abs(y.center))
         rounding = rounding_of(sizes, terms + 1)
         slack = sizes * gamma(terms + 1, sizes) + tiny(sizes)
         # Elementwise distance from the center, three ways.
@@ -127,14 +151,14 @@ class BilinearRule(Rule):
     def _interval_distance(self, eq: Local) -> Array:
         """Bound of |B(x,y) - B(xc,yc)| from |x-xc| and |y-yc| entry by entry."""
         x, y = eq.ranges
-        product, terms = self.product(eq), self.terms(eq)
+        terms = self.terms(eq)
         xp = namespace(x.lo, x.hi, y.lo, y.hi)
 
         def finite(a: Array) -> Array:
             return xp.where(xp.isinf(a), 0.0, a)
 
-        total = on_arrays(product, finite(x.spread), finite(y.absmax)) + on_arrays(
-            product, abs(x.center), finite(y.spread)
+        total = self.multiply(eq, finite(x.spread), finite(y.absmax)) + self.multiply(
+            eq, abs(x.center), finite(y.spread)
         )
         total = up(total, terms + 3)
         if xp is np and np.isfinite(x.absmax).all() and np.isfinite(y.absmax).all():
@@ -143,9 +167,9 @@ class BilinearRule(Rule):
         def indicator(condition: Array) -> Array:
             return xp.where(condition, 1.0, 0.0)
 
-        infinite = on_arrays(
-            product, indicator(xp.isinf(x.absmax)), indicator(y.absmax > 0)
-        ) + on_arrays(product, indicator(x.absmax > 0), indicator(xp.isinf(y.absmax)))
+        infinite = self.multiply(
+            eq, indicator(xp.isinf(x.absmax)), indicator(y.absmax > 0)
+        ) + self.multiply(eq, indicator(x.absmax > 0), indicator(xp.isinf(y.absmax)))
         return xp.where(infinite > 0.5, np.inf, total)
 
     def _ball(self, eq: Local) -> tuple[Array, Array, Array]:
@@ -177,33 +201,37 @@ class BilinearRule(Rule):
 
     def range_slices(self, eq: Local) -> list[Array]:
         """Slice norms of the operands over their ranges."""
-        return eq.once(
-            "slices",
-            lambda: [
-                namespace(r.lo, r.radius).minimum(
-                    self.slices(eq, i, r.absmax, r.norm),
-                    up(self.center_slices(eq)[i] + self.spread_slices(eq)[i]),
-                )
-                for i, r in enumerate(eq.ranges)
-            ],
-        )
+        centers, spreads = self.center_slices(eq), self.spread_slices(eq)
+
+        def compute(i: int, r: Range) -> Array:
+            by_ball = up(centers[i] + spreads[i])
+            return namespace(by_ball, r.lo).minimum(self.slices(eq, i, r.absmax, r.norm), by_ball)
+
+        return self._of_operands(eq, "slices", compute)
 
     def spread_slices(self, eq: Local) -> list[Array]:
         """Slice norms of the operands' distances from their centers."""
-        return eq.once(
-            "spreads",
-            lambda: [self.slices(eq, i, r.spread, r.radius) for i, r in enumerate(eq.ranges)],
+        return self._of_operands(
+            eq, "spreads", lambda i, r: self.slices(eq, i, r.spread, r.radius)
         )
 
     def center_slices(self, eq: Local) -> list[Array]:
         """Slice norms of the operands' centers."""
-        return eq.once(
-            "center slices",
-            lambda: [
-                self.slices(eq, i, abs(r.center), norm2(r.center))
-                for i, r in enumerate(eq.ranges)
-            ],
+        return self._of_operands(
+            eq, "centers", lambda i, r: self.slices(eq, i, abs(r.center), norm2(r.center))
         )
+
+    def _of_operands(
+        self, eq: Local, name: str, compute: Callable[[int, Range], Array]
+    ) -> list[Array]:
+        """A quantity of each operand, computed once in the life of its range."""
+        found = []
+        for i, r in enumerate(eq.ranges):
+            key = (eq.equation, i, name)
+            if key not in r.memo:
+                r.memo[key] = compute(i, r)
+            found.append(r.memo[key])
+        return found
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -217,22 +245,20 @@ class BilinearRule(Rule):
     def _push(self, eq: Local, operand: int, m: Magnitude) -> Magnitude:
         """Magnitude of B(dx, y) (operand 0) or B(x, dy) (operand 1)."""
         other = 1 - operand
-        norm = up(times(self.sizes(eq)[other], m.norm))
+        norm, total = up(times(self.sizes(eq)[other], m.norm)), None
+        if m.total is not None:
+            squares, sums = self.columns(eq, other)
+            norm = namespace(norm, m.total).minimum(norm, up(times(squares, m.total)))
+            total = up(times(sums, m.total))
         if m.entries is None:
-            return Magnitude(None, norm)
-        product, terms = self.product(eq), self.terms(eq)
+            return tighten(None, norm, total)
         held = eq.ranges[other].absmax
-
-        def push(entries: Any, fixed: Any) -> Any:
-            return product(*((entries, fixed) if operand == 0 else (fixed, entries)))
-
-        xp = namespace(m.entries, held)
-        mapped = jax.vmap(push, in_axes=(0, None))
         by_slices = self.pushed_slices(eq, operand, m)
-        if xp is np and np.isfinite(m.entries).all() and np.isfinite(held).all():
-            entries = up(on_arrays(mapped, m.entries, held), terms + 1)
-            return tighten(np.minimum(entries, by_slices), norm)
-        return tighten(by_slices, norm)
+        known = namespace(m.entries, held) is np
+        if known and np.isfinite(m.entries).all() and np.isfinite(held).all():
+            entries = up(self.multiply_stack(eq, operand, m.entries, held), self.terms(eq) + 1)
+            return tighten(np.minimum(entries, by_slices), norm, total)
+        return tighten(by_slices, norm, total)
 
     def pushed_slices(self, eq: Local, operand: int, m: Magnitude) -> Array:
         """Entries of the pushed perturbation by Cauchy-Schwarz: (N, *result)."""

@@ -160,7 +160,8 @@ class LogsumexpRule(_AlongAxes):
             return [None]
         joint = self.joint(eq, m)
         entries = None if joint is None else self._shaped(eq, up(0.5 * times(joint, joint), 3))
-        return [Response(up(0.5 * crossed(self.peaks(eq, m), m.norm)), entries)]
+        totals = up(0.5 * times(m.norm[:, None], m.norm[None, :]), 2)
+        return [Response(up(0.5 * crossed(self.peaks(eq, m), m.norm)), entries, totals)]
 
 
 class SoftmaxRule(_AlongAxes):
@@ -220,10 +221,12 @@ class SoftmaxRule(_AlongAxes):
             return [None]
         pairs = up(math.sqrt(0.5) * crossed(self.peaks(eq, m), m.norm), 2)
         joint = self.joint(eq, m)
+        totals = up(times(m.norm[:, None], m.norm[None, :]), 2)
         if joint is None:
-            return [Response(pairs, None)]
+            return [Response(pairs, None, totals)]
         entries = up(math.sqrt(0.5) * times(joint, joint), 3)
-        return [Response(pairs, namespace(entries).broadcast_to(entries, eq.ranges[0].shape))]
+        wide = namespace(entries).broadcast_to(entries, eq.ranges[0].shape)
+        return [Response(pairs, wide, totals)]
 
 
 def _centred(rule: _AlongAxes, eq: Local, m: Magnitude, factor: Array) -> Array:

@@ -74,6 +74,13 @@ class ConvolutionRule(BilinearRule):
             strides=eq.params["window_strides"],
             lhs_dilation=eq.params["lhs_dilation"],
             rhs_dilation=eq.params["rhs_dilation"],
+            input_spatial=[
+                eq.ranges[0].shape[a] for a in eq.params["dimension_numbers"].lhs_spec[2:]
+            ],
+            output_spatial=[
+                eq.equation.outputs[0].shape[a]
+                for a in eq.params["dimension_numbers"].out_spec[2:]
+            ],
         )
 
     def held_norm(self, eq: Local, held: int, value: Array) -> Array:
@@ -142,6 +149,19 @@ class ConvolutionRule(BilinearRule):
         open_sums = on_arrays(self.product(eq), *opened) if xp is jnp or infinite.any() else 0.0
         norms = xp.where(open_sums > 0.5, np.inf, norms)
         return xp.minimum(norms, cap)
+
+    def column_norms(self, eq: Local, held: int) -> tuple[Array, Array]:
+        if held == 0:
+            return self.sizes(eq)[0], np.inf
+        # One pixel of one input channel meets each tap for each output channel at most once.
+        kernel, (out, _, spatial) = eq.ranges[1], self._kernel_axes(eq)
+        # With groups a channel meets the filters of its own group only, which are fewer.
+        axes = (out, *spatial)
+        xp = namespace(kernel.lo, kernel.hi, kernel.radius)
+        size = math.prod(kernel.shape[a] for a in axes)
+        sums = up(xp.sum(kernel.absmax, axis=axes), size)
+        norms = kernel.slices(axes)
+        return xp.max(norms, initial=0.0), xp.max(sums, initial=0.0)
 
 
 define(ConvolutionRule(), p.conv_general_dilated_p)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from jaxsmooth.math.array import Array, namespace, norm2, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, up
 from jaxsmooth.math.norms import spectral_norm
 from jaxsmooth.rules.bilinear import BilinearRule
 from jaxsmooth.rules.registry import Local, define
@@ -32,6 +32,31 @@ class DotRule(BilinearRule):
             return lax.dot_general(x, y, numbers, precision=lax.Precision.HIGHEST)
 
         return product
+
+    def multiply(self, eq: Local, x: Array, y: Array) -> Array:
+        if is_traced(x, y):
+            return super().multiply(eq, x, y)
+        return self.multiply_stack(eq, 0, x[None], y)[0]
+
+    def multiply_stack(self, eq: Local, operand: int, stack: Array, held: Array) -> Array:
+        if is_traced(stack, held):
+            return super().multiply_stack(eq, operand, stack, held)
+        # NumPy's matrix product is several times faster here than compiling one for each shape.
+        left, right = (stack, held[None]) if operand == 0 else (held[None], stack)
+        left, right = self._matrices(eq, 0, left), self._matrices(eq, 1, right)
+        result = np.matmul(left, right)
+        return result.reshape(len(stack), *eq.equation.outputs[0].shape)
+
+    def _matrices(self, eq: Local, operand: int, stack: Array) -> Array:
+        """(N, batch, free, contracted) of operand 0, (N, batch, contracted, free) of 1."""
+        contracting, batch = self.axes(eq, operand)
+        free = self.free(eq, operand)
+        groups = (batch, free, contracting) if operand == 0 else (batch, contracting, free)
+        shape = stack.shape[1:]
+        moved = np.transpose(stack, (0, *(a + 1 for axes in groups for a in axes)))
+        return moved.reshape(
+            len(stack), *(math.prod(shape[a] for a in axes) for axes in groups)
+        )
 
     def terms(self, eq: Local) -> int:
         contracting, _ = self.axes(eq, 0)
@@ -75,6 +100,13 @@ class DotRule(BilinearRule):
         others = (1,) * len(self.free(eq, 1 - operand))
         b, f = norms.shape[: len(batch)], norms.shape[len(batch) :]
         return up(norms.reshape(b + (f + others if operand == 0 else others + f)))
+
+    def column_norms(self, eq: Local, held: int) -> tuple[Array, Array]:
+        r, free = eq.ranges[held], self.free(eq, held)
+        xp = namespace(r.lo, r.hi, r.radius)
+        size = math.prod(r.shape[a] for a in free)
+        sums = up(xp.sum(r.absmax, axis=free), size)
+        return xp.max(r.slices(free), initial=0.0), xp.max(sums, initial=0.0)
 
 
 define(DotRule(), p.dot_general_p)

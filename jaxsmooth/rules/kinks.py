@@ -145,11 +145,12 @@ class AbsRule(KinkRule):
 
 
 class ClampRule(KinkRule):
-    """clamp(a, x, b) = min(max(x, a), b), with a and b that do not change with the arguments.
+    """clamp(a, x, b) = min(max(x, a), b).
 
     Both kinks are smoothed with ν = μ/(upper - lower) of the kernel's error: the first moves
     the value by [lower, upper]·ν, the second by [-upper, -lower]·ν, together within ±μ. One
-    is convex and the other concave, so their curvatures, at most K/ν each, do not add.
+    is convex and the other concave, so their curvatures, at most K/ν each, do not add where
+    only x varies.
     """
 
     def range(self, eq: Local) -> list[Range]:
@@ -192,7 +193,8 @@ class ClampRule(KinkRule):
         split = kernel.upper - kernel.lower
         change = add(m, add(low, high))
         assert change is not None
-        curvature = namespace(active).where(active, kernel.smoothness * split, 0.0)
+        parts = 1 if low is None and high is None else 2
+        curvature = namespace(active).where(active, parts * kernel.smoothness * split, 0.0)
 
         def compute(mu: Array, low: Any, value: Any, high: Any) -> Any:
             nu = mu / split

@@ -22,8 +22,8 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, tiny, up
-from jaxsmooth.math.magnitude import Magnitude, column, tighten
+from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
+from jaxsmooth.math.magnitude import Magnitude, column, tighten, totals_of
 from jaxsmooth.math.range import Range, enclose, rounding_of
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
 
@@ -53,9 +53,22 @@ class LinearRule(Rule):
 
     def factors(self, eq: Local) -> list[float]:
         """Norm of A restricted to each operand."""
-        return eq.always("factors", lambda: self._factors(eq))
 
-    def _factors(self, eq: Local) -> list[float]:
+        def compute() -> list[float]:
+            rows = [np.max(r, initial=0.0) ** 2 for r in self.operand_rows(eq)]
+            columns = self.column_sums(eq)
+            return [float(up(np.sqrt(r * c), 4)) for r, c in zip(rows, columns, strict=True)]
+
+        return eq.always("factors", compute)
+
+    def column_sums(self, eq: Local) -> list[float]:
+        """Largest column sum of |A| restricted to each operand.
+
+        It bounds ‖A d‖₁ by ‖d‖₁, and since A∘A = |A| its root bounds ‖A d‖₂ by ‖d‖₁.
+        """
+        return eq.always("columns", lambda: self._column_sums(eq))
+
+    def _column_sums(self, eq: Local) -> list[float]:
         apply = self.absolute(eq)
         ones = [np.ones(r.shape) for r in eq.ranges]
 
@@ -63,12 +76,7 @@ class LinearRule(Rule):
             result, transpose = jax.vjp(apply, *operands)
             return transpose(jnp.ones_like(result))
 
-        columns = on_arrays(column_sums, *ones)
-        rows = self.operand_rows(eq)
-        return [
-            float(up(np.sqrt(np.max(r, initial=0.0) ** 2 * np.max(c, initial=0.0)), 4))
-            for r, c in zip(rows, columns, strict=True)
-        ]
+        return [float(np.max(c, initial=0.0)) for c in on_arrays(column_sums, *ones)]
 
     def operand_rows(self, eq: Local) -> list[np.ndarray]:
         """2-norms of the rows of A restricted to each operand, in the result's shape."""
@@ -143,8 +151,16 @@ class LinearRule(Rule):
         changing = [i for i, m in enumerate(magnitudes) if m is not None]
         norms = [magnitudes[i].norm for i in changing]
         norm = self.combine([up(factors[i] * n) for i, n in zip(changing, norms)])
+        total = None
+        if any(magnitudes[i].total is not None for i in changing):
+            columns = self.column_sums(eq)
+            totals = [totals_of(magnitudes[i]) for i in changing]
+            parts = [times(columns[i], t) for i, t in zip(changing, totals)]
+            roots = [times(up(np.sqrt(columns[i])), t) for i, t in zip(changing, totals)]
+            total = up(sum(parts), len(parts) + 1)
+            norm = namespace(norm, total).minimum(norm, up(self.combine(roots), 2))
         if any(magnitudes[i].entries is None for i in changing):
-            return [Magnitude(None, norm)]
+            return [tighten(None, norm, total)]
         absolute = self.absolute(eq)
 
         def push(*entries: Any) -> Any:
@@ -165,7 +181,7 @@ class LinearRule(Rule):
             xp.where(rows[i] == 0, 0.0, rows[i] * xp.where(rows[i] == 0, 0.0, column(n, rank)))
             for i, n in zip(changing, norms)
         )
-        return [tighten(xp.minimum(pushed, up(by_rows, len(changing) + 1)), norm)]
+        return [tighten(xp.minimum(pushed, up(by_rows, len(changing) + 1)), norm, total)]
 
 
 def _select(apply: Callable[..., Any], bounds: Sequence[Array]) -> Array:

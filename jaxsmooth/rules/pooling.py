@@ -23,7 +23,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.math.array import Array, namespace, norm2, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
-from jaxsmooth.math.nary import MAX_KERNELS
+from jaxsmooth.math.nary import max_kernel
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define, on_arrays
 
@@ -163,12 +163,15 @@ class MaximumRule(KinkRule):
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
         (m,) = magnitudes
         assert m is not None
-        smooth = MAX_KERNELS[kernel.name]
-        _, active = self.candidates(eq)
+        smooth = max_kernel(kernel.name)
+        may_win, active = self.candidates(eq)
         windows, sign = self.windows(eq), self.sign
 
         def compute(mu: Array, x: Any) -> Any:
-            return sign * smooth.maximum(sign * windows(x, -sign * np.inf), mu)
+            # The maximum is among those that may win. Others, however near, are left out:
+            # then they have no slope, as `first_order` says.
+            values = sign * windows(x, -sign * np.inf)
+            return sign * smooth.maximum(jnp.where(may_win, values, -np.inf), mu)
 
         lo, hi = self.bounds(eq)
         xp = namespace(lo, hi)
@@ -189,13 +192,18 @@ class MaximumRule(KinkRule):
         if m.entries is None:
             peaks = xp.where(xp.any(active), m.norm, 0.0)
             return Response(up(curvature * crossed(peaks, norm), 2), None)
-        slices = norm2(self.gather_stack(eq, m.entries), -1)
+        may_win, _ = self.candidates(eq)
+        slices = norm2(xp.where(may_win[None], self.gather_stack(eq, m.entries), 0.0), -1)
         slices = xp.minimum(slices, m.norm.reshape((-1,) + (1,) * (slices.ndim - 1)))
         slices = xp.where(active[None], slices, 0.0)
         peaks = xp.max(slices, axis=tuple(range(1, slices.ndim)), initial=0.0)
         joint = norm2(slices, 0)
+        # Summed over windows, Cauchy-Schwarz: Σ ‖a_w‖‖b_w‖ <= overlap·‖a‖‖b‖.
+        totals = up(curvature * times(norm[:, None], norm[None, :]), 3)
         return Response(
-            up(curvature * crossed(peaks, norm), 2), up(curvature * times(joint, joint), 4)
+            up(curvature * crossed(peaks, norm), 2),
+            up(curvature * times(joint, joint), 4),
+            totals,
         )
 
 

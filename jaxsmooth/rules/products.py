@@ -88,10 +88,11 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     if a is None or b is None:
         return None
     xp = namespace(mixed, a.norm, b.norm)
+    largest = xp.max(mixed, initial=0.0)
+    whole = up(times(largest, times(a.norm[:, None], b.norm[None, :])), 2)
+    totals = up(whole + whole.T)
     if a.entries is None or b.entries is None:
-        largest = xp.max(mixed, initial=0.0)
-        products = up(times(largest, times(a.norm[:, None], b.norm[None, :])), 2)
-        return Response(up(products + products.T), None)
+        return Response(totals, None, totals)
     axes = tuple(range(1, a.entries.ndim))
     peaks_a = up(xp.max(times(mixed, a.entries), axis=axes, initial=0.0))
     peaks_b = up(xp.max(times(mixed, b.entries), axis=axes, initial=0.0))
@@ -100,7 +101,7 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     )
     joint = up(times(mixed, times(a.joint_entries(), b.joint_entries())), 3)
     both = xp.any((a.norm > 0) & (b.norm > 0))
-    return Response(up(products + products.T, 2), xp.where(both, 2.0, 1.0) * joint)
+    return Response(up(products + products.T, 2), xp.where(both, 2.0, 1.0) * joint, totals)
 
 
 class DivRule(Rule):
@@ -154,7 +155,8 @@ class DivRule(Rule):
 def sum_responses(a: Response, b: Response) -> Response:
     """Response of a sum."""
     entries = None if a.entries is None or b.entries is None else up(a.entries + b.entries)
-    return Response(up(a.pairs + b.pairs), entries)
+    totals = None if a.totals is None or b.totals is None else up(a.totals + b.totals)
+    return Response(up(a.pairs + b.pairs), entries, totals)
 
 
 class PowRule(ScalarRule):

@@ -159,6 +159,31 @@ def test_modes_of_differentiation_agree(kernel):
     np.testing.assert_allclose(f(x, mu), rows, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("double")
+def test_second_derivative_of_a_loop(kernel):
+    # JAX before 0.12 drops the rules of custom_jvp here: the formulas must do without.
+    inputs = jnp.array([[0.0, 0.4], [1.0, -0.2], [-jnp.inf, 0.3]])
+
+    def step(x, y):
+        return kernel.maximum(jnp.append(y, x), 0.3) + jnp.sin(x)
+
+    def looped(x):
+        return jax.lax.scan(lambda x, y: (step(x, y), None), x, inputs)[0]
+
+    def unrolled(x):
+        for y in inputs:
+            x = step(x, y)
+        return x
+
+    for derivative in (
+        jax.grad,
+        lambda f: jax.grad(jax.grad(f)),
+        lambda f: jax.jacfwd(jax.grad(f)),
+    ):
+        expected = jax.jit(derivative(unrolled))(0.2)
+        np.testing.assert_allclose(jax.jit(derivative(looped))(0.2), expected, rtol=1e-11)
+
+
 # --- limits, padding, precision --------------------------------------------------------
 
 

@@ -196,8 +196,9 @@ def test_undefined_values() -> None:
     assert np.isinf(root.slope(-1.0, 1.0)[1])  # |x| in disguise: refused, not missed
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    ("name", "x64"), [(n, False) for n in PROGRAMS] + [(n, True) for n in ("silu", "hard_swish")]
+)
 def test_traced_queries(name: str, x64: bool) -> None:
     """Traced intervals of either precision are enclosed, with finite derivatives."""
     function = piecewise(PROGRAMS[name])

@@ -72,6 +72,8 @@ class Attack:
         """Read the claims off the certificate and the analysis."""
         p, e = self.program, self.evidence
         eps = p.options["eps"]
+        if p.options["allocation"] == "explicit":
+            self._explicit()
 
         def certificate(accuracy):
             return self._smooth(accuracy).certificate(*p.arguments)

@@ -36,6 +36,7 @@ class Program:
         double: whether it runs in 64 bits.
         traced: whether eps is to be a tracer.
         reverse: whether JAX can differentiate it in reverse mode.
+        free: the arguments that are not fixed; None for all.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Program:
     double: bool
     traced: bool
     reverse: bool = True
+    free: tuple[int, ...] | None = None
 
     @property
     def dtype(self) -> type:
@@ -65,15 +67,20 @@ class Program:
 
     def columns(self, argument: int) -> slice:
         """Where an argument is in the flat vector."""
-        sizes = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(a)) for a in self.arguments]
-        return slice(sum(sizes[:argument]), sum(sizes[: argument + 1]))
+        return _columns(self.arguments)[argument]
 
     @property
     def varied(self) -> tuple[int, ...]:
         """The arguments that constants are certified with respect to."""
         if self.argnums is None:
-            return tuple(range(len(self.arguments)))
+            return self.free if self.free is not None else tuple(range(len(self.arguments)))
         return (self.argnums,) if isinstance(self.argnums, int) else tuple(self.argnums)
+
+
+def _columns(arguments: tuple[Any, ...]) -> list[slice]:
+    """Where each argument is in the flat vector of all."""
+    sizes = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(a)) for a in arguments]
+    return [slice(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
 
 
 def _numbers(values: np.ndarray, tree: Any) -> Any:
@@ -131,7 +138,7 @@ def _declare(
         sections.append((where, Box(exact - inner, exact + inner)))
         return jaxsmooth.linf_ball(radius, center=_numbers(exact, tree))
     if kind == "fixed":
-        sections.append((where, Box(center, center)))
+        sections.append((where, Box(center, center, fixed=True)))
         return jaxsmooth.fixed(_numbers(center, tree))
     sections.append((where, Box(np.full(size, -np.inf), np.full(size, np.inf))))
     return jaxsmooth.anything()
@@ -172,12 +179,27 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
     arguments = (structs, x) if has_parameters else (x,)
     sections: list = []
     notes: list[str] = []
-    bounds = _declare(choices.child("bounds"), arguments, 0, sections, notes)
+    # A set alone is that of the only argument.
+    declared = arguments if has_parameters else x
+    bounds = _declare(choices.child("bounds"), declared, 0, sections, notes)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(arguments))
 
     argnums = None
+    free = tuple(
+        argument
+        for argument, columns in enumerate(_columns(arguments))
+        if not all(
+            isinstance(section, Box) and section.fixed
+            for where, section in sections
+            if where.start < columns.stop and columns.start < where.stop
+        )
+    )
     if has_parameters:
         argnums = pick(form, [None, None, 0, 1, (0, 1), (1, 0), (1,)])
+        wanted = (argnums,) if isinstance(argnums, int) else argnums
+        # What is fixed cannot be differentiated in.
+        if wanted is not None and not set(wanted) <= set(free):
+            argnums = None
     options = {
         "eps": 10.0 ** form.integer(-3, 0) * pick(form, [1.0, 3.0]),
         "kernel": pick(form, KERNELS),
@@ -200,4 +222,5 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
         double=double,
         traced=flag(form, 10),
         reverse=not any("while_loop" in line for line in lines),
+        free=free,
     )

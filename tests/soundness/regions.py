@@ -52,10 +52,14 @@ class Ball:
 
 @dataclass(frozen=True)
 class Box:
-    """lo ≤ θ ≤ hi; infinite sides are sampled at many sizes."""
+    """lo ≤ θ ≤ hi; infinite sides are sampled at many sizes.
+
+    ``fixed`` says that it is declared as a known value.
+    """
 
     lo: np.ndarray
     hi: np.ndarray
+    fixed: bool = False
 
     @property
     def scale(self) -> np.ndarray:
