@@ -15,8 +15,10 @@ from jaxsmooth.analysis.propagate import Problem
 from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.kernels import kernel_named
+from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.normal import normalise
+from jaxsmooth.program.regions import regions
 
 NORMS = ("l2", "linf")
 ASSUMPTIONS = (
@@ -83,7 +85,7 @@ def prepare(
         for value, leaf in zip(graph.inputs, domain.leaves, strict=True)
         if leaf.fixed
     }
-    normal = normalise(graph, known, [graph.inputs[j] for j in leaves])
+    normal = normalise(graph, known, [graph.inputs[j] for j in leaves], [regions(is_known)])
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm)
     return Prepared(problem, graph, domain, outputs, positions)

@@ -121,11 +121,13 @@ class Problem:
 
     def kinks(self) -> list[Equation]:
         """The equations that may be sites, in order."""
-        return [
-            e
-            for e in self.normal.equations
-            if isinstance(rule_of(e), KinkRule) and self.normal.varies.intersection(e.outputs)
-        ]
+        return [e for e in self.normal.equations if self.is_kink(e)]
+
+    def is_kink(self, equation: Equation) -> bool:
+        """Whether an equation may be a site."""
+        rule = rule_of(equation)
+        varies = not self.normal.varies.isdisjoint(equation.outputs)
+        return varies and isinstance(rule, KinkRule) and rule.has_kinks(equation)
 
 
 def propagate(problem: Problem, mu: Sequence[Array]) -> Pass:
@@ -210,6 +212,7 @@ class _Pass:
             [k for _, k in operands],
             [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
             self.problem.static.setdefault(equation, {}),
+            kernel=self.problem.kernel,
         )
         results = rule.range(local)
         local.results = results
@@ -227,16 +230,15 @@ class _Pass:
         ]
         at = np.flatnonzero(sources < self.count)
         moved = [None if m is None else m.rows(at) for m in magnitudes]
-        if isinstance(rule, KinkRule):
+        responses = rule.second_order(local, moved)
+        if self.problem.is_kink(equation):
+            assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
             results = [self._site(equation, site, results[0], after[0])]
             self._response(site.response, sources[at], after[0], results[0], len(self.sites) - 1)
-        else:
-            for response, parts, r in zip(
-                rule.second_order(local, moved), after, results, strict=True
-            ):
-                if response is not None:
-                    self._response(response, sources[at], parts, r, None)
+        for response, parts, r in zip(responses, after, results, strict=True):
+            if response is not None:
+                self._response(response, sources[at], parts, r, None)
         self._write(equation, results, [joined(p) if p else None for p in after])
 
     def _write(

@@ -25,6 +25,7 @@ FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
 REACHES = (32.0, np.inf)  # cells near zero are refined first
 MOST_CELLS = 4096
 MOST_ROUNDS = 90
+MOST_ISOLATED = 256  # undecided cells a few units wide
 
 
 @dataclass(frozen=True)
@@ -195,25 +196,28 @@ def _splittable(batch: _Batch) -> np.ndarray:
     return (middle > batch.lo) & (middle < batch.hi)
 
 
+def _within(batch: _Batch, reach: float) -> np.ndarray:
+    return np.maximum(np.abs(batch.lo), np.abs(batch.hi)) <= reach
+
+
 def partition(program: Univariate) -> Cells:
     """The cells of a program."""
     with np.errstate(all="ignore"):
         bits, left, right = _tails(program)
         seeds = _seeds(program, bits)
         batch = _evaluate(program, seeds[:-1], seeds[1:])
-        for _ in range(MOST_ROUNDS):
+        for reach, _ in itertools.product(REACHES, range(MOST_ROUNDS)):
+            open_ = batch.undecided & _splittable(batch) & _within(batch, reach)
             # An isolated threshold keeps few cells undecided; more is not a threshold.
-            open_ = batch.undecided & _splittable(batch)
             isolated = open_ & (batch.hi - batch.lo < 2.0**-40 * np.abs(batch.lo))
-            open_ &= ~isolated | (isolated.sum() < 64)
-            if not open_.any() or batch.lo.size + open_.sum() > MOST_CELLS:
-                break
-            batch = _split(program, batch, open_)
+            open_ &= ~isolated | (isolated.sum() < MOST_ISOLATED)
+            if open_.any() and batch.lo.size + open_.sum() <= MOST_CELLS:
+                batch = _split(program, batch, open_)
         for reach, tolerance in itertools.product(REACHES, TOLERANCES):
             for _ in range(MOST_ROUNDS):
-                near = np.maximum(np.abs(batch.lo), np.abs(batch.hi)) <= reach
                 room = MOST_CELLS - batch.lo.size
-                coarse = _worst(np.where(near, _excess(batch), 0.0), tolerance, room)
+                excess = np.where(_within(batch, reach), _excess(batch), 0.0)
+                coarse = _worst(excess, tolerance, room)
                 if not coarse.any():
                     break
                 batch = _split(program, batch, coarse)

@@ -19,7 +19,7 @@ from jaxsmooth.math.univariate import Univariate
 NEGLIGIBLE = 2.0**-40  # rounding in the one-sided limits, relative to the terms
 
 
-class Discontinuity(ValueError):  # noqa: N818  (it is a fact about the function)
+class Discontinuity(ValueError):
     """The function jumps.
 
     Args:
@@ -101,10 +101,9 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     decided = ~cells.undecided
     # Each run of undecided cells is one joint, from its first end to its last.
     left = np.flatnonzero(decided[:-1])
-    following = np.flatnonzero(decided)
-    right = following[np.searchsorted(following, left + 1)] if following.size else left
-    keep = right > left
-    left, right = left[keep], right[keep]
+    right = np.flatnonzero(decided)
+    left = left[left < right.max(initial=0)]
+    right = right[np.searchsorted(right, left + 1)] if left.size else left
     first, last = cells.ends[left + 1], cells.ends[right]
     with np.errstate(all="ignore"):
         before = _limits(program, first, cells.decisions[:, left])

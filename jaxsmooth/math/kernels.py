@@ -177,16 +177,17 @@ class Kernel:
         exact = jnp.where(left, jnp.zeros_like(x), x)
         return (exact + _correction(self, x, mu)).astype(dtype)
 
-    def correction(self, x: Array, mu: Array) -> jax.Array:
+    def correction(self, x: Array, mu: Array, tie: float = 1.0) -> jax.Array:
         """relu_mu(x) - relu(x), to add to a function whose kink is at x = 0.
 
-        Its derivative at the kink is that of relu_mu minus 1, the right derivative of
-        relu: add it to functions whose derivative at the kink is the right derivative.
-        It is 0, with derivative 0 in x, for mu = 0.
+        Its derivative at the kink is that of relu_mu minus ``tie``: by default it is to be
+        added to functions whose derivative at the kink is the right derivative. It is 0,
+        with derivative 0 in x, for mu = 0.
 
         Args:
             x: Distance from the kink: values of any shape and real floating-point dtype.
             mu: Sup error, non-negative; broadcasts to the shape of x.
+            tie: Derivative of relu at 0 by the convention of the function it is added to.
 
         Returns:
             An array of the shape and dtype of x, in [lower, upper] * mu.

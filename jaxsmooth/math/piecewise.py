@@ -73,7 +73,7 @@ class Piecewise:
         return self.kinks_within(-np.inf, np.inf)
 
     def kinks_within(self, lo: float, hi: float) -> tuple[Kink, ...]:
-        """The kinks in [lo, hi].
+        """The kinks in [lo, hi]: all of them wherever the slope over [lo, hi] is finite.
 
         Raises:
             Discontinuity: the function jumps in [lo, hi].

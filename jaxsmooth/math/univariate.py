@@ -49,6 +49,16 @@ _EVALUATE: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 
 
+_ARITY = dict.fromkeys(("add", "sub", "mul", "div", "max", "min", *COMPARISONS), 2)
+_ARITY["clamp"] = 3
+_PREDICATE_OPERANDS = {
+    "select_n": (True, False, False),
+    "and": (True, True),
+    "or": (True, True),
+    "not": (True,),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """One step of a program.
@@ -119,15 +129,10 @@ class Univariate:
     name: str = "function"
 
     def __post_init__(self) -> None:
+        predicates = [False]
         for number, operation in enumerate(self.operations, start=1):
-            if not is_known(operation.name):
-                raise ValueError(f"unknown operation {operation.name!r}")
-            if operation.name in FACTS and isinstance(operation.operands[0], float):
-                raise ValueError(f"operation {number} is a constant: fold it first")
-            for operand in operation.operands:
-                if isinstance(operand, int) and not 0 <= operand < number:
-                    raise ValueError(f"operation {number} refers to value {operand}")
-        if not 0 <= self.output <= len(self.operations):
+            predicates.append(_check(number, operation, predicates))
+        if not 0 <= self.output <= len(self.operations) or predicates[self.output]:
             raise ValueError(f"there is no value {self.output}")
 
     @property
@@ -149,6 +154,25 @@ class Univariate:
                 else:
                     values.append(_EVALUATE[operation.name](xp, *operands))
         return values[self.output]
+
+
+def _check(number: int, operation: Operation, predicates: list[bool]) -> bool:
+    """Whether a well-formed operation defines a predicate; ValueError if malformed."""
+    name, operands = operation.name, operation.operands
+    if not is_known(name):
+        raise ValueError(f"unknown operation {name!r}")
+    for operand in operands:
+        if isinstance(operand, int) and not 0 <= operand < number:
+            raise ValueError(f"operation {number} refers to value {operand}")
+    kinds = tuple(isinstance(v, int) and predicates[v] for v in operands)
+    expected = _PREDICATE_OPERANDS.get(name, (False,) * _ARITY.get(name, 1))
+    if kinds != expected:
+        raise ValueError(f"operation {number} takes other operands: {operation}")
+    if (operation.exponent is None) == (name in ("integer_pow", "pow")):
+        raise ValueError(f"operation {number} has a wrong exponent: {operation}")
+    if all(isinstance(v, float) for v in operands):
+        raise ValueError(f"operation {number} is a constant: fold it first")
+    return name in COMPARISONS or name in ("and", "or", "not", "is_finite")
 
 
 def is_known(name: str) -> bool:

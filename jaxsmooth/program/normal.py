@@ -61,7 +61,10 @@ class Normal:
             return jax.numpy.broadcast_to(value, shape)
 
 
-Rewrite = Callable[[Sequence[Equation], Sequence[Atom]], list[Equation]]
+Rewrite = Callable[
+    [Sequence[Equation], Sequence[Atom], dict[Value, Any], set[Value]], list[Equation]
+]
+"""``rewrite(equations, outputs, known, varies)`` gives equations that compute the same."""
 
 
 def normalise(
@@ -86,13 +89,20 @@ def normalise(
             _fold(equation, values)
         else:
             equations.extend(_broadcast_scalars(equation, values, narrow))
-    for rewrite in (composites, *rewrites):
-        equations = rewrite(equations, graph.outputs)
-    varies = set(varying)
+    equations = composites(equations, graph.outputs)
+    varies = _varying(equations, varying)
+    for rewrite in rewrites:
+        equations = rewrite(equations, graph.outputs, values, varies)
+    return Normal(graph, equations, values, varies, narrow)
+
+
+def _varying(equations: Sequence[Equation], inputs: Sequence[Value]) -> set[Value]:
+    """All values that change with these inputs."""
+    varies = set(inputs)
     for equation in equations:
         if any(isinstance(a, Value) and a in varies for a in equation.inputs):
             varies.update(equation.outputs)
-    return Normal(graph, equations, values, varies, narrow)
+    return varies
 
 
 def _fold(equation: Equation, values: dict[Value, Any]) -> None:

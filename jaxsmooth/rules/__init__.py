@@ -12,6 +12,7 @@ from jaxsmooth.rules import (
     linear,
     pooling,
     products,
+    univariate,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "linear",
     "pooling",
     "products",
+    "univariate",
 ]

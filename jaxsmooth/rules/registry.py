@@ -40,6 +40,7 @@ class Local:
       varies: whether the operand changes with the arguments that derivatives are taken in.
       results: ranges of the results, once known.
       memo: for constants that several rules of the equation need.
+      kernel: the kernel of the sites.
       static: like memo, but kept from pass to pass: for what depends on the equation alone.
     """
 
@@ -52,6 +53,7 @@ class Local:
     static: dict[Any, Any]
     results: list[Range] = field(default_factory=list)
     memo: dict[Any, Any] = field(default_factory=dict)
+    kernel: Kernel | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -76,7 +78,10 @@ class Local:
         """The same equation seen by another rule, with these operands only."""
         known = [self.known[i] for i in operands]
         varies = [self.varies[i] for i in operands]
-        return Local(self.equation, self.radii, self.leaves, ranges, known, varies, self.static)
+        return Local(
+            self.equation, self.radii, self.leaves, ranges, known, varies, self.static,
+            kernel=self.kernel,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return describe(self.equation)
@@ -133,7 +138,14 @@ class Site:
 
 
 class KinkRule(Rule):
-    """A rule of an equation that is not differentiable everywhere."""
+    """A rule of an equation that is not differentiable everywhere.
+
+    Its ``second_order`` is the response away from the kinks.
+    """
+
+    def has_kinks(self, equation: Equation) -> bool:
+        """Whether the equation has kinks at all."""
+        return True
 
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
         """How the equation is smoothed with this kernel."""

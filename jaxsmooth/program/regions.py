@@ -1,0 +1,186 @@
+"""Elementwise sub-programs of one variable, recognised as single scalar functions.
+
+``jnp.where(x > 0, x, 0.1 * x)`` and ``x * jax.nn.sigmoid(x)`` read one variable several
+times. Equation by equation the comparison is a jump, and the product forgets that its
+factors move together. A value r *dominates* a value v if v is computed elementwise from r
+and known uniform numbers alone; where an equation has several varying operands with a
+common dominator, it and all that lies between become one equation of that variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.extend.core import primitives as p
+
+from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.match import LOGADDEXP
+
+UNIVARIATE = Primitive("scalar_function")
+"""Key of a recognised function of one variable.
+
+Params: ``steps``, a tuple of (operation, operands, exponent), with operands as in
+`jaxsmooth.math.univariate`; ``final``, the equation that computes the result.
+"""
+
+# The largest number of steps that is worth enclosing as one function.
+_MOST_STEPS = 200
+_EXTREMA = frozenset({p.max_p, p.min_p})
+_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
+
+
+def regions(
+    known_operation: Callable[[str], bool],
+) -> Callable[[Sequence[Equation], Sequence[Atom], dict[Value, Any], set[Value]], list[Equation]]:
+    """A rewrite that replaces regions of operations with these names."""
+
+    def rewrite(
+        equations: Sequence[Equation],
+        outputs: Sequence[Atom],
+        known: dict[Value, Any],
+        varies: set[Value],
+    ) -> list[Equation]:
+        finder = _Finder(known_operation, known, varies)
+        return live([finder.visit(e) for e in equations], outputs)
+
+    return rewrite
+
+
+@dataclass(eq=False)
+class _Finder:
+    known_operation: Callable[[str], bool]
+    known: dict[Value, Any]
+    varies: set[Value]
+    producers: dict[Value, Equation] = field(default_factory=dict)
+    # Dominators of every elementwise value, nearest first.
+    dominators: dict[Value, list[Value]] = field(default_factory=dict)
+
+    def visit(self, equation: Equation) -> Equation:
+        """The equation, or the region that ends in it."""
+        if not self._elementwise(equation):
+            return equation
+        (output,) = equation.outputs
+        varying = [a for a in equation.inputs if isinstance(a, Value) and a in self.varies]
+        if not varying or not all(a in varying or self._uniform(a) for a in equation.inputs):
+            return equation
+        self.producers[output] = equation
+        above = [self.dominators.get(a, [a]) for a in varying]
+        common = [v for v in above[0] if all(v in other for other in above[1:])]
+        self.dominators[output] = [output, *common]
+        selects = equation.primitive is p.select_n_p and equation.inputs[0] in varying
+        clips = self._clips(equation, varying)
+        if not (len(varying) > 1 or selects or clips) or output.dtype == np.bool_:
+            return equation
+        roots = [v for v in common[clips:] if jnp.issubdtype(v.dtype, jnp.floating)]
+        return self._region(equation, roots[0]) if roots else equation
+
+    def _clips(self, equation: Equation, varying: list[Value]) -> bool:
+        """Whether the equation is a second bound of what has one, as in min(max(x, a), b).
+
+        Its kinks never meet, which two sites, one after the other, could not know.
+        """
+        if equation.primitive not in _EXTREMA or len(varying) != 1:
+            return False
+        inner = self.producers.get(varying[0])
+        if inner is None or inner.primitive not in _EXTREMA:
+            return False
+        return sum(isinstance(a, Value) and a in self.varies for a in inner.inputs) == 1
+
+    def _elementwise(self, equation: Equation) -> bool:
+        if len(equation.outputs) != 1 or jnp.issubdtype(
+            equation.outputs[0].dtype, jnp.integer
+        ):
+            return False
+        shape = equation.outputs[0].shape
+        same = all(a.shape in ((), shape) for a in equation.inputs)
+        if not same:
+            return False
+        if any(isinstance(a, Value) and a in self.varies and a.shape != shape
+               for a in equation.inputs):  # fmt: skip
+            return False
+        if equation.primitive is p.pow_p:
+            return self._uniform(equation.inputs[1])
+        return (
+            equation.primitive in _IDENTITIES
+            or equation.primitive is LOGADDEXP
+            or self.known_operation(equation.primitive.name)
+        )
+
+    def _uniform(self, atom: Atom) -> bool:
+        """Whether the atom is one known number everywhere."""
+        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
+        if value is None or isinstance(value, jax.core.Tracer) or not np.size(value):
+            return False
+        if jax.dtypes.issubdtype(atom.dtype, jax.dtypes.extended):
+            return False
+        flat = np.asarray(value).reshape(-1)
+        return bool(np.all(flat == flat[0]))
+
+    def _number(self, atom: Atom) -> float:
+        value = atom.value if isinstance(atom, Literal) else self.known[atom]
+        return float(np.asarray(value).reshape(-1)[0])
+
+    def _region(self, final: Equation, root: Value) -> Equation:
+        if final.primitive is p.mul_p and final.inputs == (root, root):
+            return _replaced(final, p.integer_pow_p, {"y": 2}, (root,))
+        steps: list[tuple[str, tuple[Any, ...], Any]] = []
+        numbers: dict[Value, int] = {root: 0}
+        if not self._collect(final.outputs[0], steps, numbers):
+            return final
+        params = {"steps": tuple(steps), "final": final}
+        return _replaced(final, UNIVARIATE, params, (root,))
+
+    def _collect(
+        self,
+        value: Value,
+        steps: list[tuple[str, tuple[Any, ...], Any]],
+        numbers: dict[Value, int],
+    ) -> bool:
+        """Append the steps that compute a value; False if there are too many."""
+        if value in numbers:
+            return True
+        equation = self.producers[value]
+        for atom in equation.inputs:
+            varies = isinstance(atom, Value) and atom in self.varies
+            if varies and not self._collect(atom, steps, numbers):
+                return False
+        operands = tuple(
+            numbers[a] if isinstance(a, Value) and a in numbers else self._number(a)
+            for a in equation.inputs
+        )
+        for step in _steps_of(equation, operands, len(steps)):
+            steps.append(step)
+        numbers[value] = len(steps)
+        return len(steps) <= _MOST_STEPS
+
+
+def _steps_of(
+    equation: Equation, operands: tuple[Any, ...], before: int
+) -> list[tuple[str, tuple[Any, ...], Any]]:
+    if equation.primitive in _IDENTITIES:
+        return [("identity", operands, None)]
+    if equation.primitive is p.integer_pow_p:
+        return [("integer_pow", operands, equation.params["y"])]
+    if equation.primitive is p.pow_p:
+        return [("pow", operands[:1], operands[1])]
+    if equation.primitive is LOGADDEXP:
+        # log(e^x + e^y) = y + softplus(x - y).
+        x, y = operands
+        return [
+            ("sub", (x, y), None),
+            ("softplus", (before + 1,), None),
+            ("add", (before + 2, y), None),
+        ]
+    return [(equation.primitive.name, operands, None)]
+
+
+def _replaced(
+    final: Equation, primitive: Any, params: dict[str, Any], inputs: tuple[Atom, ...]
+) -> Equation:
+    return Equation(primitive, params, inputs, final.outputs, final.path, final.source, final.eqn)

@@ -1,0 +1,167 @@
+"""Recognised functions of one variable: leaky_relu, elu, silu, a user's own ``where``.
+
+φ is smoothed by adding Σ_j J_j (relu_ν - relu)(x - b_j) over its kinks b_j with jumps J_j.
+With the kernel's error in [lower, upper]·ν that is within μ for ν = μ/S,
+S = max(Σ_j max(J_j lower, J_j upper), -Σ_j min(J_j lower, J_j upper)), and adds curvature of
+at most (K/ν) max(Σ J⁺, Σ J⁻), since convex and concave corrections do not add.
+
+Where the pieces are straight, slopes of the smoothed function are convex combinations of
+φ's own. Where they are curved, they can leave φ's slopes by part of the jumps.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsmooth import errors
+from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
+from jaxsmooth.math.kernels import Kernel
+from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
+from jaxsmooth.math.piecewise import Kink, Piecewise, piecewise
+from jaxsmooth.math.range import Range
+from jaxsmooth.math.univariate import Operation, Univariate
+from jaxsmooth.program.evaluate import bind_equation
+from jaxsmooth.program.graph import Equation
+from jaxsmooth.program.regions import UNIVARIATE
+from jaxsmooth.rules.elementwise import image, magnitude_of
+from jaxsmooth.rules.registry import KinkRule, Local, Site, define
+
+
+@functools.lru_cache(maxsize=256)
+def _function(steps: tuple[Any, ...]) -> Piecewise:
+    return piecewise(Univariate(tuple(Operation(*step) for step in steps), len(steps)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _tie(function: Piecewise, kink: Kink) -> float:
+    """Where between the one-sided derivatives JAX's derivative at the kink is: 0 to 1."""
+    with concretely():
+        left = jax.grad(function.evaluate)(jnp.nextafter(kink.location, -jnp.inf))
+        at = jax.grad(function.evaluate)(jnp.asarray(kink.location, jnp.float64))
+    fraction = (float(at) - float(left)) / kink.jump
+    return float(np.clip(fraction, 0.0, 1.0)) if np.isfinite(fraction) else 1.0
+
+
+class UnivariateRule(KinkRule):
+    """A scalar function, elementwise."""
+
+    def function(self, eq: Local) -> Piecewise:
+        return _function(eq.params["steps"])
+
+    def has_kinks(self, equation: Equation) -> bool:
+        return bool(_function(equation.params["steps"]).joints.kinks)
+
+    def kinks(self, eq: Local) -> tuple[Kink, ...]:
+        """Kinks in the hull of the variable's range."""
+
+        def compute() -> tuple[Kink, ...]:
+            (x,) = eq.ranges
+            lo, hi = -np.inf, np.inf
+            if not is_traced(x.lo, x.hi) and np.size(x.lo):
+                lo, hi = float(np.min(x.lo)), float(np.max(x.hi))
+            self._check_jumps(eq, lo, hi)
+            return self.function(eq).kinks_within(lo, hi)
+
+        return eq.once("kinks", compute)
+
+    def _check_jumps(self, eq: Local, lo: float, hi: float) -> None:
+        for jump in self.function(eq).discontinuities:
+            if lo <= jump.location <= hi:
+                raise errors.DiscontinuityError(
+                    f"{eq.equation.params['final'].primitive.name!r} at {eq.equation.source} (path "
+                    f"{eq.equation.path}) ends a function of one variable that {jump}: no "
+                    "continuous function stays within eps of it. Make the branches meet there, "
+                    "or give bounds that exclude that point. To differentiate a smoothed "
+                    "function, smooth before you differentiate: "
+                    "jax.grad(jaxsmooth.smooth(f, ...))."
+                )
+
+    def slope(self, eq: Local) -> Array:
+        """Largest |slope| of φ and of its smoothed versions."""
+        return eq.once("slope", lambda: self._slope(eq))
+
+    def _slope(self, eq: Local) -> Array:
+        (x,), function = eq.ranges, self.function(eq)
+        slope = magnitude_of(function.slope(x.lo, x.hi))
+        kinks = self.kinks(eq)
+        if not kinks or self._straight(eq):
+            return slope
+        assert eq.kernel is not None
+        # How far relu_ν' is from the step: a half, but for kernels that err on one side.
+        over = 0.5 if eq.kernel.lower + eq.kernel.upper >= 0 else 1.0
+        return up(slope + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
+
+    def _straight(self, eq: Local) -> bool:
+        """Whether all pieces in the range are straight."""
+        curvature = self.curvature(eq)
+        return not is_traced(curvature) and not np.any(curvature > 0)
+
+    def curvature(self, eq: Local) -> Array:
+        """Largest |φ''| away from the kinks."""
+        (x,) = eq.ranges
+        return eq.once(
+            "curvature", lambda: magnitude_of(self.function(eq).curvature(x.lo, x.hi))
+        )
+
+    def range(self, eq: Local) -> list[Range]:
+        self.kinks(eq)
+        return [image(eq.radii, self.function(eq), eq.ranges[0], self.slope(eq))]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,) = magnitudes
+        return [None if m is None else scale(m, self.slope(eq))]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        (m,) = magnitudes
+        if m is None or self._straight(eq):
+            return [None]
+        return [elementwise_response(self.curvature(eq), m)]
+
+    def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
+        (x,), (m,) = eq.ranges, magnitudes
+        assert m is not None
+        kinks = self.kinks(eq)
+        xp = namespace(x.lo, x.hi)
+        active = xp.zeros(x.shape, bool)
+        for k in kinks:
+            active = active | ((x.lo <= k.location + k.width) & (x.hi >= k.location - k.width))
+        ends = [sorted((k.jump * kernel.lower, k.jump * kernel.upper)) for k in kinks]
+        lowest, highest = (float(sum(e[i] for e in ends)) for i in (0, 1))
+        size = max(highest, -lowest) or 1.0
+        convex = sum(max(k.jump, 0.0) for k in kinks)
+        concave = sum(max(-k.jump, 0.0) for k in kinks)
+        curvature = up(kernel.smoothness * size * max(convex, concave), len(kinks) + 4)
+        function, final = self.function(eq), eq.params["final"]
+
+        def compute(mu: Array, value: Any, *operands: Any) -> Any:
+            (result,) = bind_equation(final.eqn, operands)
+            for k in kinks:
+                tie = _tie(function, k)
+                distance = value - np.asarray(k.location, value.dtype)
+                correction = kernel.correction(distance, mu / size, tie)
+                result = result + np.asarray(k.jump, value.dtype) * correction
+            return result
+
+        return Site(
+            active,
+            lowest / size,
+            highest / size,
+            elementwise_response(xp.where(active, curvature, 0.0), m),
+            (*eq.equation.inputs, *final.inputs),
+            compute,
+            (x.lo, x.hi),
+            kernel.name,
+        )
+
+
+define(UnivariateRule(), UNIVARIATE)
