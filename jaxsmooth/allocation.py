@@ -113,9 +113,7 @@ class _Curve:
 
     @property
     def terms(self) -> list[Term]:
-        return [
-            Term(_constant(t.matrix), _constant(t.pushed), t.site) for t in self.result.terms
-        ]
+        return [Term(_constant(t.matrix), _constant(t.pushed), t.site) for t in self.result.terms]
 
     def scales(self, shares: Array) -> list[Array]:
         """1/μ of the site of every term."""
@@ -154,8 +152,8 @@ class _Curve:
         # costs_k = c_k w_k/(s_k eps), so s_k ∝ sqrt(c_k w_k) is sqrt(s_k costs_k).
         ideal = xp.sqrt(xp.maximum(shares * self.costs(shares), 0.0)) * self.spends
         ideal = _normalised(xp.where(xp.isfinite(ideal), ideal, 0.0))
-        mixed = xp.sqrt(xp.maximum(shares, _LEAST_SHARE) * xp.maximum(ideal, _LEAST_SHARE)) * self.spends
-        shares = _normalised(mixed)
+        mixed = xp.maximum(shares, _LEAST_SHARE) * xp.maximum(ideal, _LEAST_SHARE)
+        shares = _normalised(xp.sqrt(mixed) * self.spends)
         value = self.smoothness(shares)
         better = value < lowest
         return shares, xp.where(better, shares, best), xp.where(better, value, lowest)

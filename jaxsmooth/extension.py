@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jax.extend.core import Primitive
 
 from jaxsmooth import errors

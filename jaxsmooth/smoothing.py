@@ -118,6 +118,7 @@ class Smoothed:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """f_eps at the arguments, with the structure of f's output."""
         args = self._positional(args, kwargs)
         solved = self._analysed(args)
         leaves = jax.tree_util.tree_leaves(args)
@@ -201,8 +202,12 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         full = is_traced(active) is False and bool(np.all(active))
         inputs = tuple(normal.original(a) for a in found.site.inputs)
         # μ = 0 leaves an element exactly as it is.
-        accuracy = mu if full else jnp.where(active, mu, 0.0) if is_traced(active, mu) else (
-            np.where(active, mu, 0.0)
+        accuracy = (
+            mu
+            if full
+            else jnp.where(active, mu, 0.0)
+            if is_traced(active, mu)
+            else (np.where(active, mu, 0.0))
         )
         replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy))
     accuracies = [accuracy for *_, accuracy in replaced]

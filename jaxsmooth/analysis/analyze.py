@@ -81,8 +81,7 @@ def constants_of(prepared: Prepared, result: Pass, mu: Sequence[Array]) -> dict[
     """Fields that an `Analysis` and a `Certificate` share."""
     domain, wrt = prepared.domain, prepared.problem.leaves
     groups = {
-        a: [i for i, j in enumerate(wrt) if domain.leaves[j].argnum == a]
-        for a in prepared.argnums
+        a: [i for i, j in enumerate(wrt) if domain.leaves[j].argnum == a] for a in prepared.argnums
     }
     return {
         "lipschitz": scalar(constants.lipschitz(result)),

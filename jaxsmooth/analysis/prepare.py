@@ -91,9 +91,7 @@ def prepare(
     return Prepared(problem, graph, domain, outputs, positions)
 
 
-def _argnums(
-    argnums: int | Sequence[int] | None, domain: Domain, count: int
-) -> tuple[int, ...]:
+def _argnums(argnums: int | Sequence[int] | None, domain: Domain, count: int) -> tuple[int, ...]:
     """Positions of the arguments that derivatives are taken in."""
     free = {
         leaf.argnum

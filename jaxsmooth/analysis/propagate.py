@@ -216,9 +216,7 @@ class _Pass:
         )
         results = rule.range(local)
         local.results = results
-        before = [
-            self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs
-        ]
+        before = [self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs]
         sources = union(before)
         if not len(sources):
             self._write(equation, results, [None] * len(results))
@@ -399,5 +397,3 @@ def _is_number(value: Atom) -> bool:
 def _is_number_dtype(known: Any) -> bool:
     dtype = getattr(known, "dtype", None)
     return dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
-
-

@@ -142,8 +142,9 @@ class Interval:
 
 def _quotient(x: np.ndarray, towards: float) -> np.ndarray:
     """1/x rounded towards the given infinity."""
-    exact = np.isinf(x) | (np.abs(np.frexp(x)[0]) == 0.5)
-    return np.where(exact, 1.0 / x, np.nextafter(1.0 / x, towards))
+    y = 1.0 / x
+    exact = np.isinf(x) | ((np.abs(np.frexp(x)[0]) == 0.5) & np.isfinite(y))
+    return np.where(exact, y, np.nextafter(y, towards))
 
 
 def _round_by_sign(a: np.ndarray, b: np.ndarray, towards: np.ndarray) -> np.ndarray:

@@ -118,8 +118,9 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
         _limits(program, inner, cells.decisions[:, 1:]),
     ]
     value = sides[0].value.hull(sides[1].value)
-    if not decided[0] or not decided[-1]:
-        broken |= ~decided
+    # Undecided tails are joints with nothing on their far side.
+    reached = np.cumsum(decided), np.cumsum(decided[::-1])[::-1]
+    broken |= (reached[0] == 0) | (reached[1] == 0)
     return Joints(kinks, jumps, value, broken, stray)
 
 

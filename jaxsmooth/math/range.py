@@ -57,6 +57,7 @@ class Range:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the variable."""
         return np.shape(self.lo)
 
     @cached_property
@@ -69,9 +70,7 @@ class Range:
     def spread(self) -> Array:
         """Elementwise bound of |v - center|."""
         xp = namespace(self.lo, self.hi, self.center)
-        return xp.minimum(
-            up(xp.maximum(self.hi - self.center, self.center - self.lo)), self.radius
-        )
+        return xp.minimum(up(xp.maximum(self.hi - self.center, self.center - self.lo)), self.radius)
 
     @cached_property
     def norm(self) -> Array:

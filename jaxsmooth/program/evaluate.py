@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+
 from jaxsmooth.program.graph import Atom, Call, Equation, Graph, Literal, Value, _flatten
 
 
@@ -113,4 +114,3 @@ def bind_equation(eqn: Any, operands: Any) -> Sequence[Any]:
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*subfunctions, *operands, **params)
     return results if eqn.primitive.multiple_results else [results]
-

@@ -29,10 +29,12 @@ class Value:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Its shape."""
         return self.aval.shape
 
     @property
     def dtype(self) -> Any:
+        """Its dtype."""
         return self.aval.dtype
 
 
@@ -45,10 +47,12 @@ class Literal:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Its shape."""
         return np.shape(self.value)
 
     @property
     def dtype(self) -> Any:
+        """Its dtype."""
         return self.aval.dtype
 
 

@@ -143,9 +143,7 @@ def _recognise(equation: Equation, producers: dict[Value, Equation]) -> Equation
         end = reference.graph.outputs[0]
         if not isinstance(end, Value) or end not in reference.producers:
             continue
-        if not _same_equation(
-            reference.producers[end], equation, reference, producers, bindings
-        ):
+        if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
             continue
         inputs = tuple(bindings[v] for v in reference.graph.inputs)
         return Equation(

@@ -93,9 +93,7 @@ class _Finder:
         return sum(isinstance(a, Value) and a in self.varies for a in inner.inputs) == 1
 
     def _elementwise(self, equation: Equation) -> bool:
-        if len(equation.outputs) != 1 or jnp.issubdtype(
-            equation.outputs[0].dtype, jnp.integer
-        ):
+        if len(equation.outputs) != 1 or jnp.issubdtype(equation.outputs[0].dtype, jnp.integer):
             return False
         shape = equation.outputs[0].shape
         same = all(a.shape in ((), shape) for a in equation.inputs)

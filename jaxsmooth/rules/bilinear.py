@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, times, tiny, up
@@ -143,9 +142,7 @@ class BilinearRule(Rule):
         lo, hi = lo - abs(lo) * gamma(2, lo), up(hi, 2)
         gains, rest, radius = self._ball(eq)
         return [
-            enclose(
-                eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding)
-            )
+            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
         ]
 
     def _interval_distance(self, eq: Local) -> Array:
@@ -211,9 +208,7 @@ class BilinearRule(Rule):
 
     def spread_slices(self, eq: Local) -> list[Array]:
         """Slice norms of the operands' distances from their centers."""
-        return self._of_operands(
-            eq, "spreads", lambda i, r: self.slices(eq, i, r.spread, r.radius)
-        )
+        return self._of_operands(eq, "spreads", lambda i, r: self.slices(eq, i, r.spread, r.radius))
 
     def center_slices(self, eq: Local) -> list[Array]:
         """Slice norms of the operands' centers."""
@@ -301,5 +296,3 @@ def _is_leaf(r: Range) -> bool:
     if is_traced(r.gains, r.rest):
         return False
     return bool(np.count_nonzero(r.gains) == 1 and np.max(r.gains) <= 1 + 1e-9 and r.rest == 0)
-
-

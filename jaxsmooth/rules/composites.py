@@ -251,9 +251,7 @@ class LogSoftmaxRule(_AlongAxes):
         lo, hi = self._log_probabilities(x.lo, x.hi, axes)
         below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
         center = x.center - (below + above) / 2
-        rounding = norm2(
-            up(above - below) + (abs(center) + abs(below)) * gamma(4, center)
-        )
+        rounding = norm2(up(above - below) + (abs(center) + abs(below)) * gamma(4, center))
         factor = up(math.sqrt(self.count(eq)))
         return [
             enclose(
@@ -350,9 +348,7 @@ class LogaddexpRule(Rule):
     ) -> list[Magnitude | None]:
         a, b = magnitudes
         sigma, other, _ = self.weights(eq)
-        return [
-            add(None if a is None else scale(a, sigma), None if b is None else scale(b, other))
-        ]
+        return [add(None if a is None else scale(a, sigma), None if b is None else scale(b, other))]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

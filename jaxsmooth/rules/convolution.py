@@ -16,11 +16,14 @@ from jaxsmooth.math.array import Array, concretely, is_traced, namespace, norm2,
 from jaxsmooth.math.convolution_norm import convolution_norm
 from jaxsmooth.math.convolution_overlap import bilinear_convolution_norm
 from jaxsmooth.math.norms import spectral_norm
+from jaxsmooth.math.windows import convolution
 from jaxsmooth.rules.bilinear import BilinearRule
-from jaxsmooth.rules.registry import Local, define, on_arrays
+from jaxsmooth.rules.registry import Local, define
 
 # Operators up to this many rows or columns are materialised to bound their norm.
 _MOST_ROWS = 2500
+# Convolutions with more products than this are left to XLA, which is slow to compile them.
+_MOST_PRODUCTS = 2**28
 
 
 class ConvolutionRule(BilinearRule):
@@ -46,6 +49,40 @@ class ConvolutionRule(BilinearRule):
             return lax.conv_general_dilated(x, k, precision=lax.Precision.HIGHEST, **keywords)
 
         return product
+
+    def multiply(self, eq: Local, x: Array, y: Array) -> Array:
+        if is_traced(x, y):
+            return super().multiply(eq, x, y)
+        return self.multiply_stack(eq, 0, x[None], y)[0]
+
+    def multiply_stack(self, eq: Local, operand: int, stack: Array, held: Array) -> Array:
+        result = eq.equation.outputs[0].shape
+        window = eq.ranges[1].shape
+        numbers = math.prod(result) * math.prod(window) * len(stack)
+        if is_traced(stack, held) or numbers > _MOST_PRODUCTS:
+            return super().multiply_stack(eq, operand, stack, held)
+        if operand == 1:
+            return np.stack([self._known(eq, held[None], k)[0] for k in stack])
+        return self._known(eq, stack, held)
+
+    def _known(self, eq: Local, stack: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        """Convolutions of a stack of image batches with one kernel, by NumPy."""
+        self._check(eq)
+        numbers = eq.params["dimension_numbers"]
+        images = np.transpose(stack, (0, *(a + 1 for a in numbers.lhs_spec)))
+        count, batch = images.shape[:2]
+        out = convolution(
+            images.reshape(count * batch, *images.shape[2:]),
+            np.transpose(kernel, numbers.rhs_spec),
+            strides=eq.params["window_strides"],
+            padding=eq.params["padding"],
+            lhs_dilation=eq.params["lhs_dilation"],
+            rhs_dilation=eq.params["rhs_dilation"],
+            groups=eq.params["feature_group_count"],
+        )
+        out = out.reshape(count, batch, *out.shape[1:])
+        places = np.argsort(numbers.out_spec)
+        return np.transpose(out, (0, *(a + 1 for a in places)))
 
     def _kernel_axes(self, eq: Local) -> tuple[int, int, tuple[int, ...]]:
         """(out features, in features, spatial) axes of the kernel."""
@@ -78,8 +115,7 @@ class ConvolutionRule(BilinearRule):
                 eq.ranges[0].shape[a] for a in eq.params["dimension_numbers"].lhs_spec[2:]
             ],
             output_spatial=[
-                eq.equation.outputs[0].shape[a]
-                for a in eq.params["dimension_numbers"].out_spec[2:]
+                eq.equation.outputs[0].shape[a] for a in eq.params["dimension_numbers"].out_spec[2:]
             ],
         )
 
@@ -89,12 +125,14 @@ class ConvolutionRule(BilinearRule):
         out, features, spatial = self._kernel_axes(eq)
         xp = namespace(value)
         bound = convolution_norm(
-            xp.transpose(value, spatial + (features, out)),
+            xp.transpose(value, (*spatial, features, out)),
             strides=eq.params["window_strides"],
             lhs_dilation=eq.params["lhs_dilation"],
             rhs_dilation=eq.params["rhs_dilation"],
             feature_group_count=eq.params["feature_group_count"],
-            input_spatial=[eq.ranges[0].shape[a] for a in eq.params["dimension_numbers"].lhs_spec[2:]],
+            input_spatial=[
+                eq.ranges[0].shape[a] for a in eq.params["dimension_numbers"].lhs_spec[2:]
+            ],
         )
         if is_traced(value):
             return bound
@@ -140,13 +178,13 @@ class ConvolutionRule(BilinearRule):
         square = (xp.where(xp.isinf(squares), 0.0, squares) / unit) ** 2
         other = np.ones(eq.ranges[1 - operand].shape)
         ones = (square, other) if operand == 0 else (other, square)
-        sums = on_arrays(self.product(eq), *ones)
+        sums = self.multiply(eq, *ones)
         positive = sums > 0
         norms = unit * xp.where(positive, xp.sqrt(xp.where(positive, sums, 1.0)), 0.0)
         norms = up(norms, self.terms(eq) + 6)
         infinite = xp.where(xp.isinf(squares), 1.0, 0.0)
         opened = (infinite, other) if operand == 0 else (other, infinite)
-        open_sums = on_arrays(self.product(eq), *opened) if xp is jnp or infinite.any() else 0.0
+        open_sums = self.multiply(eq, *opened) if xp is jnp or infinite.any() else 0.0
         norms = xp.where(open_sums > 0.5, np.inf, norms)
         return xp.minimum(norms, cap)
 

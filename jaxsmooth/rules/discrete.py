@@ -171,9 +171,7 @@ class SelectRule(Rule):
             center = xp.where(which, case.center, center)
         # The other possible cases are centered elsewhere.
         apart = norm2(
-            xp.max(
-                xp.stack([xp.where(w, abs(c.center - center), 0.0) for w, c in chosen]), axis=0
-            )
+            xp.max(xp.stack([xp.where(w, abs(c.center - center), 0.0) for w, c in chosen]), axis=0)
         )
         used = [xp.where(xp.any(w), 1.0, 0.0) for w in possible]
         gains = sum(u * c.gains for u, c in zip(used, cases, strict=True))

@@ -54,9 +54,7 @@ class DotRule(BilinearRule):
         groups = (batch, free, contracting) if operand == 0 else (batch, contracting, free)
         shape = stack.shape[1:]
         moved = np.transpose(stack, (0, *(a + 1 for axes in groups for a in axes)))
-        return moved.reshape(
-            len(stack), *(math.prod(shape[a] for a in axes) for axes in groups)
-        )
+        return moved.reshape(len(stack), *(math.prod(shape[a] for a in axes) for axes in groups))
 
     def terms(self, eq: Local) -> int:
         contracting, _ = self.axes(eq, 0)

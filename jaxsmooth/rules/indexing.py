@@ -19,24 +19,24 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, tighten
 from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.rules.linear import LinearRule
+from jaxsmooth.rules.linear import LinearRule, bind_with
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
+
+
+class _AtKnownIndices(LinearRule):
+    """The equation as a linear one of its first operand."""
+
+    def bound(self, eq: Local) -> Any:
+        indices = eq.static["indices"]
+        params = {**eq.params, **_no_fill(eq)}
+        return lambda x: bind_with(eq, params, x, *indices)
 
 
 class IndexedRule(Rule):
     """An equation that is linear in its first operand, given the others (its indices)."""
 
     def __init__(self) -> None:
-        self.known = LinearRule(self._at_known_indices)
-
-    def _at_known_indices(self, eq: Local) -> Any:
-        indices = eq.static["indices"]
-        params = {**eq.params, **_no_fill(eq)}
-
-        def apply(x: Any) -> Any:
-            return _bind(eq, params, x, *indices)
-
-        return apply
+        self.known = _AtKnownIndices()
 
     def _linear(self, eq: Local) -> Local | None:
         """The equation as one of its first operand, or None where an index is unknown."""
@@ -128,7 +128,7 @@ class GatherRule(IndexedRule):
 
         def choose(x: Any) -> Any:
             def at(value: Any) -> Any:
-                return _bind(eq, params, x, jnp.full(indices.shape, value, indices.dtype))
+                return bind_with(eq, params, x, jnp.full(indices.shape, value, indices.dtype))
 
             return jax.vmap(at)(jnp.arange(count))
 
@@ -138,12 +138,6 @@ class GatherRule(IndexedRule):
 def _no_fill(eq: Local) -> dict[str, Any]:
     """Fill values other than 0 are for indices out of range, which are not covered."""
     return {"fill_value": 0} if "fill_value" in eq.params else {}
-
-
-def _bind(eq: Local, params: dict[str, Any], *operands: Any) -> Any:
-    bound = eq.equation.primitive.get_bind_params(params)
-    keywords = bound[1] if isinstance(bound, tuple) else bound
-    return eq.equation.primitive.bind(*operands, **keywords)
 
 
 define(GatherRule(), p.gather_p)

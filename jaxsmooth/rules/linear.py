@@ -1,11 +1,9 @@
 """Linear equations: results are sums of operands' entries times fixed coefficients.
 
-All that a linear map A needs is A itself, |A| and A∘A (coefficients' magnitudes and
-squares). For structural equations (reshape, slice, sums, …) the coefficients are 0, 1 or
--1, so |A| = A∘A is the primitive itself with its minus signs dropped.
-
-With ``n_i`` the bound ‖A restricted to operand i‖₂, computed once by the Schur test
-‖A‖₂² <= max_row Σ|A|·max_column Σ|A| (exact for selections, broadcasts and sums):
+Here all coefficients are 0, 1 or -1 (reshape, slice, sums, …), and the sign is that of the
+whole operand. With |A| the map without signs, which is also A∘A, and with ``n_i`` the bound
+of ‖A restricted to operand i‖₂ by the Schur test, ‖A‖₂² <= max_row Σ|A|·max_column Σ|A|
+(exact for selections, broadcasts and sums):
 
     range        A(mid) ± |A|(half widths),      ball around A(center) of radius Σ n_i radius_i
     first order  entries min(|A| e, row norms·‖d‖),   norm Σ n_i ‖d_i‖
@@ -13,6 +11,7 @@ With ``n_i`` the bound ‖A restricted to operand i‖₂, computed once by the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,19 +20,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as p
 
-from jaxsmooth._compat import primitive
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
+from jaxsmooth.math import windows as sliding
+from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, times, tiny, up
 from jaxsmooth.math.magnitude import Magnitude, column, tighten, totals_of
 from jaxsmooth.math.range import Range, enclose, rounding_of
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
+
+Apply = Callable[..., Array]
+"""``apply(xp, eq, *stacks)``: |A| of every operand in stacks along a first axis."""
 
 
 class LinearRule(Rule):
     """A linear equation with coefficients of magnitude 0 or 1.
 
     Args:
-      absolute: ``absolute(eq)`` gives |A| as a JAX function of the operands.
-      signed: the same for A; by default A = |A|.
+      apply: |A|; by default the primitive itself, bound by JAX.
+      columns: ``columns(eq)`` gives for each operand the largest number of result entries
+        that one of its entries is part of; by default it is counted.
+      signs: sign of every operand; positive by default.
       disjoint: whether every result entry reads one operand only (concatenate), so that
         norms of the operands' parts combine as a root of squares and not as a sum.
       terms: ``terms(eq)`` is the largest number of entries summed into one result entry.
@@ -41,15 +45,37 @@ class LinearRule(Rule):
 
     def __init__(
         self,
-        absolute: Callable[[Local], Callable[..., Any]],
-        signed: Callable[[Local], Callable[..., Any]] | None = None,
+        apply: Apply | None = None,
+        columns: Callable[[Local], Sequence[float]] | None = None,
+        signs: Sequence[int] | None = None,
         disjoint: bool = False,
         terms: Callable[[Local], int] = lambda eq: 1,
     ):
-        self.absolute = absolute
-        self.signed = signed or absolute
+        self.direct = apply
+        self.columns = columns
+        self.signs = signs
         self.disjoint = disjoint
         self.terms = terms
+
+    def bound(self, eq: Local) -> Callable[..., Any]:
+        """|A| as a JAX function: the primitive itself."""
+        return lambda *operands: bind_with(eq, eq.params, *operands)
+
+    def stacked(self, eq: Local, *stacks: Array) -> Array:
+        """|A| of stacks."""
+        if self.direct is not None:
+            return self.direct(namespace(*stacks), eq, *stacks)
+        return on_arrays(jax.vmap(self.bound(eq)), *stacks)
+
+    def absolute(self, eq: Local, *operands: Array) -> Array:
+        """|A| of one array per operand."""
+        return self.stacked(eq, *(namespace(a).asarray(a)[None] for a in operands))[0]
+
+    def signed(self, eq: Local, *operands: Array) -> Array:
+        """A of one array per operand."""
+        if self.signs is not None:
+            operands = tuple(a if s > 0 else -a for a, s in zip(operands, self.signs, strict=True))
+        return self.absolute(eq, *operands)
 
     def factors(self, eq: Local) -> list[float]:
         """Norm of A restricted to each operand."""
@@ -61,182 +87,247 @@ class LinearRule(Rule):
 
         return eq.always("factors", compute)
 
-    def column_sums(self, eq: Local) -> list[float]:
+    def column_sums(self, eq: Local) -> Sequence[float]:
         """Largest column sum of |A| restricted to each operand.
 
         It bounds ‖A d‖₁ by ‖d‖₁, and since A∘A = |A| its root bounds ‖A d‖₂ by ‖d‖₁.
         """
-        return eq.always("columns", lambda: self._column_sums(eq))
+        count = self.columns or self._count_columns
+        return eq.always("columns", lambda: count(eq))
 
-    def _column_sums(self, eq: Local) -> list[float]:
-        apply = self.absolute(eq)
-        ones = [np.ones(r.shape) for r in eq.ranges]
+    def _count_columns(self, eq: Local) -> list[float]:
+        apply = self.bound(eq)
 
-        def column_sums(*operands: Any) -> Any:
+        def transposed(*operands: Any) -> Any:
             result, transpose = jax.vjp(apply, *operands)
             return transpose(jnp.ones_like(result))
 
-        return [float(np.max(c, initial=0.0)) for c in on_arrays(column_sums, *ones)]
+        zeros = [np.zeros(r.shape) for r in eq.ranges]
+        return [float(np.max(c, initial=0.0)) for c in on_arrays(transposed, *zeros)]
 
     def operand_rows(self, eq: Local) -> list[np.ndarray]:
         """2-norms of the rows of A restricted to each operand, in the result's shape."""
-        return eq.always("rows", lambda: self._operand_rows(eq))
 
-    def _operand_rows(self, eq: Local) -> list[np.ndarray]:
-        apply = self.absolute(eq)
-        rows = []
-        for i in range(len(eq.ranges)):
+        def compute() -> list[np.ndarray]:
+            count = len(eq.ranges)
             units = [
-                np.ones(r.shape) if i == j else np.zeros(r.shape) for j, r in enumerate(eq.ranges)
+                [np.ones(r.shape) if i == j else np.zeros(r.shape) for j, r in enumerate(eq.ranges)]
+                for i in range(count)
             ]
-            rows.append(up(np.sqrt(on_arrays(apply, *units)), 2))
-        return rows
+            return [up(np.sqrt(self.absolute(eq, *unit)), 2) for unit in units]
+
+        return eq.always("rows", compute)
 
     def combine(self, parts: Sequence[Array]) -> Array:
         """Bound of the result's norm from bounds of what each operand contributes."""
+        if len(parts) == 1:
+            return parts[0]
         xp = namespace(*parts)
         stacked = xp.stack(xp.broadcast_arrays(*parts))
-        if len(parts) == 1:
-            return stacked[0]
         if self.disjoint:
             return norm2(stacked, 0)
         return up(xp.sum(stacked, axis=0), len(parts))
 
     def range(self, eq: Local) -> list[Range]:
-        absolute, signed = self.absolute(eq), self.signed(eq)
-        terms = self.terms(eq)
-        xp = namespace(*(r.lo for r in eq.ranges), *(r.hi for r in eq.ranges))
-        lows = [r.lo for r in eq.ranges]
-        highs = [r.hi for r in eq.ranges]
-        if terms == 1 and self.signed is self.absolute:
-            # Entries are moved, not added: bounds move along with them, exactly.
-            lo, hi = _select(absolute, lows), _select(absolute, highs)
-        else:
-            open_lo = [xp.where(xp.isinf(a), 1.0, 0.0) for a in lows]
-            open_hi = [xp.where(xp.isinf(a), 1.0, 0.0) for a in highs]
-            finite_lo = [xp.where(xp.isinf(a), 0.0, a) for a in lows]
-            finite_hi = [xp.where(xp.isinf(a), 0.0, a) for a in highs]
-            mid = on_arrays(signed, *((a + b) / 2 for a, b in zip(finite_lo, finite_hi)))
-            half = on_arrays(absolute, *((b - a) / 2 for a, b in zip(finite_lo, finite_hi)))
-            size = on_arrays(
-                absolute, *(xp.maximum(abs(a), abs(b)) for a, b in zip(finite_lo, finite_hi))
-            )
-            slack = up(half, terms + 3) - half + size * gamma(terms + 3, size) + tiny(size)
-            # A positive coefficient carries -inf of the operand's lower bound, a negative
-            # one +inf of its upper bound.
-            sums = [a + b for a, b in zip(open_lo, open_hi)]
-            differences = [a - b for a, b in zip(open_lo, open_hi)]
-            both, signs = on_arrays(absolute, *sums), on_arrays(signed, *differences)
-            lo = xp.where(both + signs > 0.5, -np.inf, mid - half - slack)
-            hi = xp.where(both - signs > 0.5, np.inf, mid + half + slack)
-        factors = self.factors(eq)
-        center = on_arrays(signed, *(r.center for r in eq.ranges))
+        lo, hi = self._bounds(eq)
+        factors, terms = self.factors(eq), self.terms(eq)
+        center = self.signed(eq, *(r.center for r in eq.ranges))
         rounding = 0.0
         if terms > 1:
-            size = on_arrays(absolute, *(abs(r.center) for r in eq.ranges))
+            size = self.absolute(eq, *(abs(r.center) for r in eq.ranges))
             rounding = rounding_of(size, terms + 1)
-        gains = self.combine([up(f * r.gains) for f, r in zip(factors, eq.ranges)])
-        rests = self.combine([up(f * r.rest) for f, r in zip(factors, eq.ranges)])
-        radius = self.combine([up(f * r.radius) for f, r in zip(factors, eq.ranges)])
-        return [
-            enclose(
-                eq.radii, lo, hi, center, gains, up(rests + rounding), up(radius + rounding)
+        gains, rest, radius = (
+            self.combine([up(times(f, part)) for f, part in zip(factors, parts, strict=True)])
+            for parts in (
+                [r.gains for r in eq.ranges],
+                [r.rest for r in eq.ranges],
+                [r.radius for r in eq.ranges],
             )
+        )
+        return [
+            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
         ]
+
+    def _bounds(self, eq: Local) -> tuple[Array, Array]:
+        """Elementwise bounds of the result."""
+        lows, highs = [r.lo for r in eq.ranges], [r.hi for r in eq.ranges]
+        if self.signs is not None:
+            pairs = [
+                (lo, hi) if s > 0 else (-hi, -lo)
+                for lo, hi, s in zip(lows, highs, self.signs, strict=True)
+            ]
+            lows, highs = [lo for lo, _ in pairs], [hi for _, hi in pairs]
+        terms = self.terms(eq)
+        if terms == 1:
+            # Entries are moved, not added: bounds move along with them, exactly.
+            return self.absolute(eq, *lows), self.absolute(eq, *highs)
+        return self._sum(eq, lows, terms, -1), self._sum(eq, highs, terms, 1)
+
+    def _sum(self, eq: Local, bounds: Sequence[Array], terms: int, side: int) -> Array:
+        """|A| of bounds on one side, rounded to that side; infinite where one is."""
+        xp = namespace(*bounds)
+        finite = [xp.where(xp.isinf(b), 0.0, b) for b in bounds]
+        value = self.absolute(eq, *finite)
+        size = self.absolute(eq, *(abs(b) for b in finite))
+        value = value + side * (size * gamma(terms + 3, size) + tiny(size))
+        if xp is np and not any(np.isinf(b).any() for b in bounds):
+            return value
+        infinite = self.absolute(eq, *(xp.where(xp.isinf(b), 1.0, 0.0) for b in bounds))
+        return xp.where(infinite > 0.5, side * np.inf, value)
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
         factors, rows = self.factors(eq), self.operand_rows(eq)
-        changing = [i for i, m in enumerate(magnitudes) if m is not None]
-        norms = [magnitudes[i].norm for i in changing]
-        norm = self.combine([up(factors[i] * n) for i, n in zip(changing, norms)])
+        changing = {i: m for i, m in enumerate(magnitudes) if m is not None}
+        norm = self.combine([up(times(factors[i], m.norm)) for i, m in changing.items()])
         total = None
-        if any(magnitudes[i].total is not None for i in changing):
+        if any(m.total is not None for m in changing.values()):
             columns = self.column_sums(eq)
-            totals = [totals_of(magnitudes[i]) for i in changing]
-            parts = [times(columns[i], t) for i, t in zip(changing, totals)]
-            roots = [times(up(np.sqrt(columns[i])), t) for i, t in zip(changing, totals)]
+            totals = {i: totals_of(m) for i, m in changing.items()}
+            parts = [times(columns[i], t) for i, t in totals.items()]
+            roots = [times(up(np.sqrt(columns[i])), t) for i, t in totals.items()]
             total = up(sum(parts), len(parts) + 1)
             norm = namespace(norm, total).minimum(norm, up(self.combine(roots), 2))
-        if any(magnitudes[i].entries is None for i in changing):
+        if any(m.entries is None for m in changing.values()):
             return [tighten(None, norm, total)]
-        absolute = self.absolute(eq)
-
-        def push(*entries: Any) -> Any:
-            operands = [jnp.zeros(r.shape, entries[0].dtype) for r in eq.ranges]
-            for i, e in zip(changing, entries, strict=True):
-                operands[i] = e
-            return absolute(*operands)
-
-        xp = namespace(norm, *(magnitudes[i].entries for i in changing))
-        entries = [magnitudes[i].entries for i in changing]
-        huge = [xp.where(xp.isinf(e), 0.0, e) for e in entries]
-        pushed = up(on_arrays(jax.vmap(push), *huge), self.terms(eq) + 1)
-        if xp is jnp or any(np.isinf(e).any() for e in entries):
-            infinite = on_arrays(jax.vmap(push), *(xp.where(xp.isinf(e), 1.0, 0.0) for e in entries))
-            pushed = xp.where(infinite > 0.5, np.inf, pushed)
+        pushed = self._push(eq, {i: m.entries for i, m in changing.items()})
         rank = pushed.ndim - 1
-        by_rows = sum(
-            xp.where(rows[i] == 0, 0.0, rows[i] * xp.where(rows[i] == 0, 0.0, column(n, rank)))
-            for i, n in zip(changing, norms)
-        )
+        by_rows = sum(times(rows[i], column(m.norm, rank)) for i, m in changing.items())
+        xp = namespace(pushed, by_rows)
         return [tighten(xp.minimum(pushed, up(by_rows, len(changing) + 1)), norm, total)]
 
+    def _push(self, eq: Local, entries: dict[int, Array]) -> Array:
+        """|A| of stacks of entries; operands that do not change contribute nothing."""
+        xp = namespace(*entries.values())
+        count = len(next(iter(entries.values())))
 
-def _select(apply: Callable[..., Any], bounds: Sequence[Array]) -> Array:
-    """Bounds moved by a selection; entries that nothing is moved to are 0."""
-    return on_arrays(apply, *bounds)
+        def apply(change: Callable[[Array], Array]) -> Array:
+            stacks = [
+                change(entries[i]) if i in entries else np.zeros((count, *r.shape))
+                for i, r in enumerate(eq.ranges)
+            ]
+            return self.stacked(eq, *stacks)
+
+        pushed = up(apply(lambda e: xp.where(xp.isinf(e), 0.0, e)), self.terms(eq) + 1)
+        if xp is np and not any(np.isinf(e).any() for e in entries.values()):
+            return pushed
+        infinite = apply(lambda e: xp.where(xp.isinf(e), 1.0, 0.0))
+        return xp.where(infinite > 0.5, np.inf, pushed)
 
 
-def _bound(eq: Local, **changes: Any) -> Callable[..., Any]:
-    """The equation's primitive as a function, with some parameters changed."""
-    params = {**eq.params, **changes}
-
-    def apply(*operands: Any) -> Any:
-        bound = eq.equation.primitive.get_bind_params(params)
-        keywords = bound[1] if isinstance(bound, tuple) else bound
-        return eq.equation.primitive.bind(*operands, **keywords)
-
-    return apply
+def bind_with(eq: Local, params: dict[str, Any], *operands: Any) -> Any:
+    """The equation's primitive with these parameters, on one-result operands."""
+    bound = eq.equation.primitive.get_bind_params(params)
+    keywords = bound[1] if isinstance(bound, tuple) else bound
+    return eq.equation.primitive.bind(*operands, **keywords)
 
 
-def _sum_terms(eq: Local) -> int:
+def _one(eq: Local) -> list[float]:
+    return [1.0] * len(eq.ranges)
+
+
+def _reshaped(xp: Any, eq: Local, x: Array) -> Array:
+    return x.reshape(x.shape[0], *eq.equation.outputs[0].shape)
+
+
+def _transposed(xp: Any, eq: Local, x: Array) -> Array:
+    return xp.transpose(x, (0, *(a + 1 for a in eq.params["permutation"])))
+
+
+def _sliced(xp: Any, eq: Local, x: Array) -> Array:
+    start, limit = eq.params["start_indices"], eq.params["limit_indices"]
+    strides = eq.params["strides"] or (1,) * len(start)
+    return x[(slice(None), *map(slice, start, limit, strides))]
+
+
+def _reversed(xp: Any, eq: Local, x: Array) -> Array:
+    return xp.flip(x, tuple(a + 1 for a in eq.params["dimensions"]))
+
+
+def _broadcast(xp: Any, eq: Local, x: Array) -> Array:
+    shape = eq.equation.outputs[0].shape
+    wide = [1] * len(shape)
+    for axis, size in zip(eq.params["broadcast_dimensions"], x.shape[1:], strict=True):
+        wide[axis] = size
+    return xp.broadcast_to(x.reshape(x.shape[0], *wide), (x.shape[0], *shape))
+
+
+def _repeats(eq: Local) -> list[float]:
+    """How often a broadcast repeats an entry."""
+    return [math.prod(eq.equation.outputs[0].shape) / max(1, math.prod(eq.ranges[0].shape))]
+
+
+def _concatenated(xp: Any, eq: Local, *xs: Array) -> Array:
+    return xp.concatenate(xs, axis=eq.params["dimension"] + 1)
+
+
+def _summed(xp: Any, eq: Local, x: Array) -> Array:
+    return xp.sum(x, axis=tuple(a + 1 for a in eq.params["axes"]))
+
+
+def _same(xp: Any, eq: Local, x: Array) -> Array:
+    return x
+
+
+def _size(eq: Local) -> int:
     """Entries summed into one entry by a reduction: bounded by the operand's size."""
-    return max(1, int(np.prod(eq.ranges[0].shape)))
+    return max(2, math.prod(eq.ranges[0].shape))
 
 
-def _window_terms(eq: Local) -> int:
-    return max(1, int(np.prod(eq.params["window_dimensions"])))
+class WindowSumRule(LinearRule):
+    """reduce_window_sum: sums over windows (average pooling)."""
+
+    def __init__(self) -> None:
+        super().__init__(terms=_window)
+
+    def stacked(self, eq: Local, *stacks: Array) -> Array:
+        if is_traced(*stacks):
+            return super().stacked(eq, *stacks)
+        (stack,) = stacks
+        return _windows(eq, stack).sum(axis=tuple(range(-(stack.ndim - 1), 0)))
+
+    def _count_columns(self, eq: Local) -> list[float]:
+        shape = eq.ranges[0].shape
+        numbers = np.arange(math.prod(shape), dtype=float).reshape(1, *shape)
+        places = _windows(eq, numbers, -1.0).astype(int).reshape(-1)
+        return [float(np.max(np.bincount(places[places >= 0], minlength=1), initial=0))]
 
 
-_MOVED = LinearRule(_bound)
-"""Entries are moved, repeated or dropped."""
+def _windows(eq: Local, stack: Array, fill: float = 0.0) -> Array:
+    return sliding.windows(
+        np.asarray(stack),
+        eq.params["window_dimensions"],
+        strides=eq.params["window_strides"],
+        padding=eq.params["padding"],
+        base_dilation=eq.params["base_dilation"],
+        window_dilation=eq.params["window_dilation"],
+        fill=fill,
+    )
 
+
+def _window(eq: Local) -> int:
+    return max(2, math.prod(eq.params["window_dimensions"]))
+
+
+define(LinearRule(_reshaped, _one), p.reshape_p, p.squeeze_p)
+define(LinearRule(_transposed, _one), p.transpose_p)
+define(LinearRule(_sliced, _one), p.slice_p)
+define(LinearRule(_reversed, _one), p.rev_p)
+define(LinearRule(_broadcast, _repeats), p.broadcast_in_dim_p)
 define(
-    _MOVED,
-    p.reshape_p,
-    p.transpose_p,
-    p.squeeze_p,
-    p.broadcast_in_dim_p,
-    p.slice_p,
-    p.rev_p,
+    LinearRule(_same, _one),
     p.copy_p,
     p.reduce_precision_p,
     p.sharding_constraint_p,
-    primitive("name_p"),
+    p.name_p,
+    p.stop_gradient_p,
 )
-define(LinearRule(lambda eq: lambda x: x), p.stop_gradient_p, primitive("optimization_barrier_p"))
-define(LinearRule(_bound, disjoint=True), p.concatenate_p, p.pad_p)
-define(LinearRule(lambda eq: jnp.add, terms=lambda eq: 2), p.add_p, p.add_jaxvals_p)
-define(
-    LinearRule(
-        lambda eq: jnp.add,
-        lambda eq: jnp.subtract,
-        terms=lambda eq: 2,
-    ),
-    p.sub_p,
-)
-define(LinearRule(lambda eq: lambda x: x, lambda eq: jnp.negative), p.neg_p)
-define(LinearRule(_bound, terms=_sum_terms), p.reduce_sum_p, p.cumsum_p)
-define(LinearRule(_bound, terms=_window_terms), p.reduce_window_sum_p)
+define(LinearRule(_concatenated, _one, disjoint=True), p.concatenate_p)
+define(LinearRule(disjoint=True), p.pad_p)
+define(LinearRule(lambda xp, eq, x, y: x + y, _one, terms=lambda eq: 2), p.add_p, p.add_jaxvals_p)
+define(LinearRule(lambda xp, eq, x, y: x + y, _one, signs=(1, -1), terms=lambda eq: 2), p.sub_p)
+define(LinearRule(_same, _one, signs=(-1,)), p.neg_p)
+define(LinearRule(_summed, _one, terms=_size), p.reduce_sum_p)
+define(LinearRule(terms=_size), p.cumsum_p)
+define(WindowSumRule(), p.reduce_window_sum_p)

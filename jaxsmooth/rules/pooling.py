@@ -20,7 +20,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from jaxsmooth.math.array import Array, namespace, norm2, times, up
+from jaxsmooth.math import windows as sliding
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
 from jaxsmooth.math.nary import max_kernel
@@ -38,7 +39,7 @@ def reduced_axes(eq: Local) -> Windows:
     def windows(x: Any, fill: float) -> Any:
         kept = tuple(a for a in range(x.ndim) if a not in axes)
         moved = jnp.transpose(x, kept + axes)
-        return moved.reshape(moved.shape[: len(kept)] + (-1,))
+        return moved.reshape(*moved.shape[: len(kept)], -1)
 
     return windows
 
@@ -58,8 +59,7 @@ def pooled_windows(eq: Local) -> Windows:
         for position in itertools.product(*map(range, size)):
             start = [i * d for i, d in zip(position, dilation, strict=True)]
             limit = [
-                s + (n - 1) * step + 1
-                for s, n, step in zip(start, result, strides, strict=True)
+                s + (n - 1) * step + 1 for s, n, step in zip(start, result, strides, strict=True)
             ]
             views.append(lax.slice(padded, start, limit, strides))
         return jnp.stack(views, axis=-1)
@@ -67,22 +67,51 @@ def pooled_windows(eq: Local) -> Windows:
     return windows
 
 
+KnownWindows = Callable[[Local, np.ndarray, float], np.ndarray]
+"""The same for a stack of NumPy arrays."""
+
+
+def known_reduced_axes(eq: Local, stack: np.ndarray, fill: float) -> np.ndarray:
+    """`reduced_axes` of a stack."""
+    axes = tuple(a + 1 for a in eq.params["axes"])
+    kept = tuple(a for a in range(stack.ndim) if a not in axes)
+    moved = np.transpose(stack, kept + axes)
+    return moved.reshape(*moved.shape[: len(kept)], -1)
+
+
+def known_pooled_windows(eq: Local, stack: np.ndarray, fill: float) -> np.ndarray:
+    """`pooled_windows` of a stack."""
+    size = eq.params["window_dimensions"]
+    view = sliding.windows(
+        stack,
+        size,
+        strides=eq.params["window_strides"],
+        padding=eq.params["padding"],
+        base_dilation=eq.params["base_dilation"],
+        window_dilation=eq.params["window_dilation"],
+        fill=fill,
+    )
+    return view.reshape(*view.shape[: stack.ndim], -1)
+
+
 class MaximumRule(KinkRule):
     """Maximum (sign = 1) or minimum (sign = -1) over windows."""
 
-    def __init__(self, sign: int, windows: Callable[[Local], Windows]):
+    def __init__(self, sign: int, windows: Callable[[Local], Windows], known_windows: KnownWindows):
         self.sign = sign
         self.windows = windows
+        self.known_windows = known_windows
 
     def gather(self, eq: Local, x: Array, fill: float) -> Array:
         """Windows of an analysis array, along a last axis."""
-        windows = self.windows(eq)
-        return on_arrays(lambda a: windows(a, fill), x)
+        return self.gather_stack(eq, x[None], fill)[0]
 
-    def gather_stack(self, eq: Local, entries: Array) -> Array:
-        """Windows of a stack of non-negative entries."""
-        windows = self.windows(eq)
-        return on_arrays(jax.vmap(lambda a: windows(a, 0.0)), entries)
+    def gather_stack(self, eq: Local, stack: Array, fill: float = 0.0) -> Array:
+        """Windows of a stack of arrays."""
+        if is_traced(stack):
+            gather = self.windows(eq)
+            return on_arrays(jax.vmap(lambda a: gather(a, fill)), stack)
+        return self.known_windows(eq, np.asarray(stack), fill)
 
     def bounds(self, eq: Local) -> tuple[Array, Array]:
         """Windows of the operand's bounds, turned so that the largest wins."""
@@ -104,13 +133,10 @@ class MaximumRule(KinkRule):
         """The most windows that one value is in."""
 
         def compute() -> float:
-            windows = self.windows(eq)
-
-            def count(x: Any) -> Any:
-                gathered, transpose = jax.vjp(lambda a: windows(a, 0.0), x)
-                return transpose(jnp.ones_like(gathered))[0]
-
-            return float(np.max(on_arrays(count, np.zeros(eq.ranges[0].shape)), initial=0.0))
+            size = math.prod(eq.ranges[0].shape)
+            numbers = np.arange(size, dtype=float).reshape(eq.ranges[0].shape)
+            places = self.gather(eq, numbers, -1.0).astype(int)
+            return float(np.max(np.bincount(places[places >= 0], minlength=1), initial=0))
 
         return eq.always("overlap", compute)
 
@@ -207,7 +233,7 @@ class MaximumRule(KinkRule):
         )
 
 
-define(MaximumRule(1, reduced_axes), p.reduce_max_p)
-define(MaximumRule(-1, reduced_axes), p.reduce_min_p)
-define(MaximumRule(1, pooled_windows), p.reduce_window_max_p)
-define(MaximumRule(-1, pooled_windows), p.reduce_window_min_p)
+define(MaximumRule(1, reduced_axes, known_reduced_axes), p.reduce_max_p)
+define(MaximumRule(-1, reduced_axes, known_reduced_axes), p.reduce_min_p)
+define(MaximumRule(1, pooled_windows, known_pooled_windows), p.reduce_window_max_p)
+define(MaximumRule(-1, pooled_windows, known_pooled_windows), p.reduce_window_min_p)

@@ -105,9 +105,7 @@ class UnivariateRule(KinkRule):
     def curvature(self, eq: Local) -> Array:
         """Largest |φ''| away from the kinks."""
         (x,) = eq.ranges
-        return eq.once(
-            "curvature", lambda: magnitude_of(self.function(eq).curvature(x.lo, x.hi))
-        )
+        return eq.once("curvature", lambda: magnitude_of(self.function(eq).curvature(x.lo, x.hi)))
 
     def range(self, eq: Local) -> list[Range]:
         self.kinks(eq)

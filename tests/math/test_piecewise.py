@@ -72,7 +72,8 @@ def test_range_and_slope_are_sound_and_sharp(name: str) -> None:
     most = np.where(usable, rate, -np.inf).max(axis=1)
     slope_low, slope_high = function.slope(lo, hi)
     noise = 1e-6
-    assert np.all(slope_low <= least + noise) and np.all(slope_high >= most - noise)
+    assert np.all(slope_low <= least + noise)
+    assert np.all(slope_high >= most - noise)
     size = np.maximum(np.abs(slope_low), np.abs(slope_high))
     sampled = moderate & (hi - lo < 2)  # wide ones are sampled too coarsely to compare
     kinks = np.array([k for k, _ in KINKS.get(name, [])] + [np.nan])
@@ -135,7 +136,8 @@ def test_global_constants() -> None:
 def test_saturated_slopes_are_small() -> None:
     """Narrow sets deep in a flat part keep their tiny slopes (trained networks)."""
     low, high = piecewise(PROGRAMS["silu"]).slope(np.array([-30.0]), np.array([-29.9]))
-    assert low[0] > -4e-12 and high[0] < 0
+    assert low[0] > -4e-12
+    assert high[0] < 0
     low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([5.0]))
     assert (low[0], high[0]) == (0.0, 0.0)
     low, high = piecewise(PROGRAMS["hard_tanh"]).slope(np.array([1.0]), np.array([1.0]))
@@ -167,10 +169,13 @@ def test_jumps(name: str) -> None:
     assert function.kinks_within(location + 0.1, 50.0) == ()
     lo, hi = np.array([location, location - 1, location + 1]), np.array([location + 1.0] * 3)
     for low, high in (function.slope(lo, hi), function.curvature(lo, hi)):
-        assert np.isinf(low[:2]).all() and np.isinf(high[:2]).all()
-        assert np.isfinite(low[2]) and np.isfinite(high[2])
+        assert np.isinf(low[:2]).all()
+        assert np.isinf(high[:2]).all()
+        assert np.isfinite(low[2])
+        assert np.isfinite(high[2])
     low, high = function.range(lo, hi)
-    assert low[1] <= min(left, right) and high[1] >= max(left, right)
+    assert low[1] <= min(left, right)
+    assert high[1] >= max(left, right)
 
 
 def test_unselected_branches_do_not_matter() -> None:
@@ -201,7 +206,8 @@ def test_undefined_values() -> None:
     lo, hi = np.array([-1.0, 0.5]), np.array([1.0, 2.0])
     assert function.domain_error(lo, hi).tolist() == [True, False]
     low, high = function.range(lo, hi)
-    assert np.isinf(low[0]) and np.isinf(high[0])
+    assert np.isinf(low[0])
+    assert np.isinf(high[0])
     assert low[1] == pytest.approx(0.5 * np.log(0.5), abs=0.01)
     root = piecewise(program(("mul", (0, 0)), ("sqrt", (1,))))
     assert np.isinf(root.slope(-1.0, 1.0)[1])  # |x| in disguise: refused, not missed
