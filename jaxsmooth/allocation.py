@@ -113,7 +113,10 @@ class _Curve:
 
     @property
     def terms(self) -> list[Term]:
-        return [Term(_constant(t.matrix), _constant(t.pushed), t.site) for t in self.result.terms]
+        return [
+            Term(t.equation, _constant(t.matrix), _constant(t.pushed), t.site)
+            for t in self.result.terms
+        ]
 
     def scales(self, shares: Array) -> list[Array]:
         """1/μ of the site of every term."""

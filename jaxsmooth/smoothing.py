@@ -23,7 +23,7 @@ from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.evaluate import Replacement, evaluate
-from jaxsmooth.verification import Proved, prove
+from jaxsmooth.verification import Proved, check_smooth, prove
 
 
 def smooth(
@@ -188,6 +188,7 @@ class Smoothed:
             self._f, self._bounds, shapes, options.argnums, options.kernel, options.norm
         )
         proved = prove(prepared.problem, real(self._eps), options.allocation)
+        check_smooth(proved)
         return _Solved(prepared, proved, _evaluator(prepared, proved))
 
 

@@ -139,6 +139,26 @@ def check_finite(result: Pass) -> None:
             )
 
 
+def check_smooth(proved: Proved) -> None:
+    """Refuse functions whose gradient, away from the kinks, is not Lipschitz-continuous.
+
+    Raises:
+      CertificationError: naming the first equation that makes it so.
+    """
+    for term in proved.result.terms:
+        effects = (term.matrix, term.pushed)
+        if term.site is None and not is_traced(*effects) and np.isinf(np.min(term.pushed)):
+            if np.isfinite(term.matrix).all():
+                continue
+            raise errors.CertificationError(
+                f"the second-order response of {describe(term.equation)}, or what multiplies it "
+                "on its way to the output, has no finite bound on the declared set, so that no "
+                "finite smoothness constant can be proved. "
+                "Give tighter bounds: keep arguments away from singularities (log, sqrt and "
+                "division at 0), and give a ball or a box to what is multiplied."
+            )
+
+
 def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved:
     kinks = problem.kinks()
     paths = [e.path for e in kinks]

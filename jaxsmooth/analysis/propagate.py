@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxsmooth import errors
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
-from jaxsmooth.math.array import Array, namespace, norm2, real, times, up
+from jaxsmooth.math.array import Array, down, namespace, norm2, real, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.perron import perron_bound
@@ -41,11 +41,13 @@ class Term:
     """The second-order response of one equation, as the output feels it.
 
     Attributes:
+      equation: the equation.
       matrix: (J, J), effect on the output of the response to unit changes of leaves i and j.
       pushed: effect on the output of the response to joint unit changes of all leaves.
       site: index of the site whose 1/μ multiplies all this, or None.
     """
 
+    equation: Equation
     matrix: Array
     pushed: Array
     site: int | None
@@ -145,7 +147,7 @@ class _Pass:
         self.count = len(problem.leaves)
         self.sources = self.count
         self.sites: list[tuple[Equation, Site, Array, int]] = []
-        self.responses: list[tuple[list[tuple[Array, int]], int | None, int]] = []
+        self.responses: list[tuple[Equation, list[tuple[Array, int]], int | None, int]] = []
 
     def run(self) -> Pass:
         self._enter_arguments()
@@ -233,10 +235,11 @@ class _Pass:
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
             results = [self._site(equation, site, results[0], after[0])]
-            self._response(site.response, sources[at], after[0], results[0], len(self.sites) - 1)
+            index = len(self.sites) - 1
+            self._response(equation, site.response, sources[at], after[0], results[0], index)
         for response, parts, r in zip(responses, after, results, strict=True):
             if response is not None:
-                self._response(response, sources[at], parts, r, None)
+                self._response(equation, response, sources[at], parts, r, None)
         self._write(equation, results, [joined(p) if p else None for p in after])
 
     def _write(
@@ -275,11 +278,12 @@ class _Pass:
         self.sites.append((equation, site, pattern, source))
         error = active * mu
         return widen(
-            result, self.problem.domain, up(error * site.lower, 2), up(error * site.upper, 2)
+            result, self.problem.domain, down(error * site.lower, 2), up(error * site.upper, 2)
         )
 
     def _response(
         self,
+        equation: Equation,
         response: Response,
         leaves: np.ndarray,
         parts: list[Perturbation],
@@ -303,7 +307,7 @@ class _Pass:
             if response.totals is not None:
                 totals = self._spread(response.totals, leaves)
                 units.append((totals, self._source(parts, Magnitude(ones, one, one))))
-        self.responses.append((units, site, joint))
+        self.responses.append((equation, units, site, joint))
 
     def _spread(self, pairs: Array, leaves: np.ndarray) -> Array:
         """The matrix over all leaves of one over those that reach an equation."""
@@ -328,7 +332,7 @@ class _Pass:
             for equation, site, pattern, source in self.sites
         ]
         terms = []
-        for units, site, joint in self.responses:
+        for equation, units, site, joint in self.responses:
             matrices = [up(times(m, effects[unit])) for m, unit in units]
             if not matrices:
                 # One leaf: the joint response is all there is.
@@ -336,7 +340,7 @@ class _Pass:
             smallest = matrices[0]
             for m in matrices[1:]:
                 smallest = namespace(smallest, m).minimum(smallest, m)
-            terms.append(Term(smallest, effects[joint], site))
+            terms.append(Term(equation, smallest, effects[joint], site))
         return Pass(ranges, effects[: self.count], sites, terms)
 
     def _output(self, atom: Atom) -> tuple[Range, Perturbation | None]:

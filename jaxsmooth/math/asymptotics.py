@@ -181,6 +181,10 @@ class Tail:
             result = replace(result, lower=self.lower) if positive else result
         return result.normal()
 
+    def meet(self, other: Interval) -> Tail:
+        """The same number, known to be in the interval."""
+        return replace(self, interval=self.interval.meet(other)).normal()
+
     def bad(self, function: ScalarFunction) -> np.ndarray:
         """Whether the function is not defined everywhere on it."""
         return self.interval.bad(function)

@@ -9,12 +9,13 @@ Cells count as open: a tie at an end of a cell does not stop it from deciding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jaxsmooth.math.enclosure import ScalarFunction
+from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.univariate import COMPARISONS, IDENTITIES, Operation, Univariate
 
 # An Interval, or the asymptotic number that extends it to the tails.
@@ -168,7 +169,10 @@ class Walk:
         """max(a, b), or min(a, b) if swapped."""
         holds = order_of(a, b)
         decision = self.decide(holds["ge"], holds["le"])
-        return b.select(decision, a) if swap else a.select(decision, b)
+        chosen = b.select(decision, a) if swap else a.select(decision, b)
+        extreme = np.minimum if swap else np.maximum
+        ends = Interval(extreme(a.value.lo, b.value.lo), extreme(a.value.hi, b.value.hi))
+        return replace(chosen, value=chosen.value.meet(ends))
 
     def step(self, operation: Operation, args: list[Any]) -> Any:
         """Result of one operation: a jet, or the decision of a predicate."""
@@ -193,7 +197,11 @@ class Walk:
         zero = number.constant(0.0, a.value)
         holds = order_of(a, Jet(zero, zero, zero, *(2 * [np.zeros_like(a.bad)])))
         if name == "abs":
-            return a.select(self.decide(holds["ge"], holds["le"]), -a)
+            chosen = a.select(self.decide(holds["ge"], holds["le"]), -a)
+            positive = Interval(
+                np.maximum(np.maximum(a.value.lo, -a.value.hi), 0.0), chosen.value.hi
+            )
+            return replace(chosen, value=chosen.value.meet(positive))
         decision = self.decide(holds["gt"], holds["lt"])
         one = Jet(number.constant(1.0, a.value), zero, zero, a.bad, np.zeros_like(a.bad))
         return one.select(decision, -one)

@@ -201,7 +201,7 @@ class Kernel:
             0.25
         """
         x, mu, dtype = _operands(x, mu)
-        return _correction(self, x, mu).astype(dtype)
+        return _correction(self, x, mu, tie).astype(dtype)
 
     def slope(self, x: Array, mu: Array) -> jax.Array:
         """The derivative of relu_mu, in [0, 1] and increasing in x; 1/2 at x = 0 = mu.
@@ -325,26 +325,26 @@ def _offset(kernel: Kernel, x: Array) -> Array:
     return jnp.where(x > 0, right, jnp.where(x < 0, left, at_kink))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _correction(kernel: Kernel, x: Array, mu: Array) -> Array:
-    """relu_mu(x) - relu(x), where the derivative of relu at 0 is 1 (0 if mu = 0: none)."""
+@partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+def _correction(kernel: Kernel, x: Array, mu: Array, tie: float = 1.0) -> Array:
+    """relu_mu(x) - relu(x), where the derivative of relu at 0 is `tie` (if mu = 0: none)."""
     inside, t = _scaled(kernel, x, mu)
     return mu * jnp.where(inside, kernel.unit_correction(t), _offset(kernel, x))
 
 
 @partial(_correction.defjvp, symbolic_zeros=True)
-def _correction_jvp(kernel: Kernel, primals: Any, tangents: Any) -> Any:
+def _correction_jvp(kernel: Kernel, tie: float, primals: Any, tangents: Any) -> Any:
     (x, mu), (dx, dmu) = primals, tangents
     inside, t = _scaled(kernel, x, mu)
     # Both derivatives are constant outside. mu r(x / mu) has r - t r' in mu.
-    excess = kernel.unit_slope(t) - _step(t, 1.0)
+    excess = kernel.unit_slope(t) - _step(t, tie)
     tangent = jnp.zeros_like(x)
     if not isinstance(dx, SymbolicZero):
         tangent = jnp.where(inside, excess, 0.0) * dx
     if not isinstance(dmu, SymbolicZero):
         rate = kernel.unit_correction(t) - t * excess
         tangent += jnp.where(inside, rate, _offset(kernel, x)) * dmu
-    return _correction(kernel, x, mu), tangent
+    return _correction(kernel, x, mu, tie), tangent
 
 
 def _c2_margin(t: Array) -> Array:

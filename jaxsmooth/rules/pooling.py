@@ -181,9 +181,11 @@ class MaximumRule(KinkRule):
         norm = up(times(up(np.sqrt(self.overlap(eq))), m.norm))
         if m.entries is None:
             return [Magnitude(None, norm)]
-        may_win, _ = self.candidates(eq)
-        xp = namespace(m.entries, may_win)
-        entries = xp.where(may_win[None], self.gather_stack(eq, m.entries), 0.0)
+        may_win, active = self.candidates(eq)
+        # Smoothed, a value that cannot win has a slope too if it comes close enough.
+        counts = may_win | active[..., None]
+        xp = namespace(m.entries, counts)
+        entries = xp.where(counts[None], self.gather_stack(eq, m.entries), 0.0)
         return [tighten(xp.max(entries, axis=-1), norm)]
 
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
