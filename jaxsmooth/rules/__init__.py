@@ -12,6 +12,7 @@ from jaxsmooth.rules import (
     linear,
     pooling,
     products,
+    structural,
     univariate,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "linear",
     "pooling",
     "products",
+    "structural",
     "univariate",
 ]

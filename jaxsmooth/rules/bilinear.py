@@ -15,6 +15,7 @@ of the first. That is the one which keeps ‖W x + b‖ <= R sqrt(‖x‖² + 1)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, time
 from jaxsmooth.math.magnitude import Magnitude, Response, add, tighten
 from jaxsmooth.math.range import Range, enclose, rounding_of
 from jaxsmooth.rules.registry import Local, Rule, on_arrays
+
+_MOST_NORMS = 4096
+_NORMS: dict[Any, float] = {}
 
 
 class BilinearRule(Rule):
@@ -91,7 +95,7 @@ class BilinearRule(Rule):
             return best
         # ‖Y‖ <= ‖|Y|‖ pays for boxes, whose 2-norm is that of their entries.
         if np.any(r.radius > 0) and norm2(r.absmax) <= 1.5 * r.norm:
-            best = min(best, self.held_norm(eq, held, r.absmax))
+            best = min(best, self._norm_of(eq, held, r.absmax))
         return best
 
     def columns(self, eq: Local, held: int) -> tuple[Array, Array]:
@@ -115,9 +119,24 @@ class BilinearRule(Rule):
             return namespace(center).minimum(bound, self.held_norm(eq, held, center))
         seen, norm = eq.static.get(("center", held), (None, None))
         if seen is None or not np.array_equal(seen, center):
-            norm = min(bound, self.held_norm(eq, held, center)) if np.any(center) else 0.0
+            norm = min(bound, self._norm_of(eq, held, center)) if np.any(center) else 0.0
             eq.static["center", held] = center, norm
         return norm
+
+    def _norm_of(self, eq: Local, held: int, value: np.ndarray) -> float:
+        """`held_norm` of a known value, computed once for all analyses of the same weights.
+
+        A certified norm takes far longer than all the rest, and one network is analysed on
+        many sets and for many accuracies.
+        """
+        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
+        shapes = tuple(r.shape for r in eq.ranges)
+        key = (self, held, shapes, tuple(sorted(eq.params.items())), digest)
+        if key not in _NORMS:
+            while len(_NORMS) >= _MOST_NORMS:
+                _NORMS.pop(next(iter(list(_NORMS))), None)
+            _NORMS[key] = float(self.held_norm(eq, held, value))
+        return _NORMS[key]
 
     def range(self, eq: Local) -> list[Range]:
         x, y = eq.ranges

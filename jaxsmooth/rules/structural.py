@@ -1,4 +1,4 @@
-"""Structural primitives that move entries and that `jax.extend.core.primitives` leaves out.
+"""Structural primitives that `jax.extend.core.primitives` leaves out.
 
 Newer versions of JAX stack, tile, split and unstack by primitives of their own. They are
 looked up where JAX's public functions use them.
@@ -15,27 +15,31 @@ import jax.numpy as jnp
 
 from jaxsmooth.math.magnitude import Magnitude
 from jaxsmooth.math.range import Range
-from jaxsmooth.rules.linear import LinearRule
+from jaxsmooth.rules.linear import LinearRule, bind_with
 from jaxsmooth.rules.registry import Local, Rule, define, has_rule
 
 
-def apply_equation(eq: Local, *operands: Any) -> Any:
-    """The equation's primitive on these operands."""
-    bound = eq.equation.primitive.get_bind_params(eq.params)
-    keywords = bound[1] if isinstance(bound, tuple) else bound
-    return eq.equation.primitive.bind(*operands, **keywords)
+class _PartRule(LinearRule):
+    """One result of an equation that moves entries into several."""
+
+    def __init__(self, index: int):
+        super().__init__(columns=lambda eq: [1.0] * len(eq.ranges))
+        self.index = index
+
+    def bound(self, eq: Local) -> Callable[..., Any]:
+        return lambda *operands: bind_with(eq, eq.params, *operands)[self.index]
 
 
 class PartsRule(Rule):
-    """An equation with several results, each of which moves entries of the operands."""
+    """An equation with several results, each of which holds entries of the operand."""
 
     def parts(self, eq: Local) -> list[tuple[LinearRule, Local]]:
         """The linear equation of every result."""
 
         def part(index: int) -> tuple[LinearRule, Local]:
-            rule = LinearRule(lambda eq: lambda *x: apply_equation(eq, *x)[index])
+            # What linear rules keep differs from result to result.
             static = eq.static.setdefault(("part", index), {})
-            return rule, replace(eq, static=static, memo={})
+            return _PartRule(index), replace(eq, static=static, memo={})
 
         return eq.once("parts", lambda: [part(i) for i in range(len(eq.equation.outputs))])
 
@@ -48,26 +52,22 @@ class PartsRule(Rule):
         return [m for rule, part in self.parts(eq) for m in rule.first_order(part, magnitudes)]
 
 
-_MOVED = LinearRule(lambda eq: lambda *x: apply_equation(eq, *x))
-_STACKED = LinearRule(lambda eq: lambda *x: apply_equation(eq, *x), disjoint=True)
-_USES: tuple[tuple[Rule, Callable[..., Any]], ...] = (
-    (_STACKED, lambda x: jnp.stack([x, x])),
-    (_MOVED, lambda x: jnp.tile(x, 2)),
-    (PartsRule(), lambda x: jnp.split(x, 2)),
-    (PartsRule(), lambda x: jnp.unstack(x)),
-)
+_RULES: dict[str, tuple[Rule, Callable[..., Any]]] = {
+    "stack": (LinearRule(disjoint=True), lambda x: jnp.stack([x, x])),
+    "tile": (LinearRule(), lambda x: jnp.tile(x, 2)),
+    "split": (PartsRule(), lambda x: jnp.split(x, 2)),
+    "unstack": (PartsRule(), jnp.unstack),
+}
+"""Rules, and functions that use the primitives of these names where there are such."""
 
 
-def _define_used(rule: Rule, function: Callable[..., Any]) -> None:
-    """Enter the rule for the one primitive that the function uses, where that is new."""
+def _define_new(name: str, rule: Rule, function: Callable[..., Any]) -> None:
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((4,), jnp.float32))
-    used = {eqn.primitive for eqn in closed.jaxpr.eqns}
-    if len(used) == 1:
-        (found,) = used
-        # Older versions use calls, slices and concatenations.
-        if not has_rule(found) and found.name in ("stack", "tile", "split", "unstack"):
-            define(rule, found)
+    for primitive in {eqn.primitive for eqn in closed.jaxpr.eqns}:
+        # Older versions use slices and concatenations.
+        if primitive.name == name and not has_rule(primitive):
+            define(rule, primitive)
 
 
-for _rule, _function in _USES:
-    _define_used(_rule, _function)
+for _name, (_rule, _function) in _RULES.items():
+    _define_new(_name, _rule, _function)
