@@ -46,6 +46,8 @@ TARGETS = {
     "verivital_maxpool": 3.0,
     "eran_sigmoid_6x200": 1.05,
 }
+# Methods of auto_LiRPA whose ranges are compared with.
+WIDTHS = ("IBP", "CROWN")
 EPS = 0.1
 SEED = 0
 STARTS = 24
@@ -215,6 +217,17 @@ def sampled_violations(case: Case, analysis: Any) -> list[str]:
     return found
 
 
+def widths(case: Case, analysis: Any) -> dict[str, float]:
+    """Mean width of the range of f, over that which auto_LiRPA's methods give."""
+    lo, hi = jax.tree.leaves(analysis.range)
+    methods = case.baseline["boxes"].get(case.box, {}).get("value", {})
+    return {
+        method: float(np.mean(hi - lo)) / methods[method]["mean_width"]
+        for method in WIDTHS
+        if methods.get(method) and methods[method].get("mean_width")
+    }
+
+
 def examine(case: Case, say: Callable[[str], None]) -> dict[str, Any]:
     """All figures of one network on one box."""
     x = jax.ShapeDtypeStruct(case.lo.shape, jnp.float64)
@@ -245,6 +258,7 @@ def examine(case: Case, say: Callable[[str], None]) -> dict[str, Any]:
         "found": found,
         "ratio": {n: proved[n] / v if v > 0 else None for n, v in found.items()},
         "analysis": {"bound": float(analysis.bound), "lipschitz": float(analysis.lipschitz)},
+        "range_width_over": widths(case, analysis),
         "product_of_norms": case.product,
         "lipschitz_over_product": excess,
         "target": TARGETS[case.net],
@@ -275,9 +289,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
         return "exact" if value is None else f"{value:.3g}"
 
     result = Table(title=f"eps = {EPS:g}; “/” is certified over found")
-    headings = "network/box/m/·∕/error/·∕/ℓ/·∕/product of norms/L/·∕/active/analyze s/certify s"
-    for heading in headings.split("/"):
-        result.add_column(heading.replace("·∕", "/"))
+    headings = (
+        "network, box, range × IBP, × CROWN, m, /, error, /, ℓ, /, ℓ × product of norms, L, /, "
+        "active, analyze s, certify s"
+    )
+    for heading in headings.split(", "):
+        result.add_column(heading)
     for row in rows:
         c = row["certified"]
         active = sum(s["active"] for s in row["sites"])
@@ -285,10 +302,11 @@ def table(rows: list[dict[str, Any]]) -> Table:
         verdict = "pass" if row["met"] else "FAIL"
         result.add_row(
             row["net"], row["box"],
+            *(f"{row['range_width_over'].get(method, math.nan):.3g}" for method in WIDTHS),
             f"{c['bound']:.3g}", ratio(row, "bound"),
             f"{c['error']:.3g}", ratio(row, "error"),
             f"{c['lipschitz']:.3g}", ratio(row, "lipschitz"),
-            f"× {row['lipschitz_over_product']:.4g} (<= {row['target']:g}: {verdict})",
+            f"{row['lipschitz_over_product']:.4g} (<= {row['target']:g}: {verdict})",
             f"{c['smoothness']:.3g}", ratio(row, "smoothness"),
             f"{active} of {size}",
             f"{row['seconds']['analyze']:.1f}", f"{row['seconds']['certificate']:.1f}",

@@ -142,20 +142,23 @@ class Walk:
 
     def run(self, program: Univariate) -> Jet:
         """Jet of the program over the cells; the decisions are in ``decisions``."""
-        no = np.zeros(np.shape(self.variable.lo), bool)
-        one = type(self.variable).constant(1.0, self.variable)
-        zero = type(self.variable).constant(0.0, self.variable)
-        values: list[Any] = [Jet(self.variable, one, zero, no, no)]
+        values: list[Any] = [replace(self._number(0.0), value=self.variable)]
+        values[0] = replace(values[0], slope=self._number(1.0).value)
 
         def operand(v: int | float) -> Any:
-            if isinstance(v, int):
-                return values[v]
-            return Jet(type(self.variable).constant(v, self.variable), zero, zero, no, no)
+            return values[v] if isinstance(v, int) else self._number(v)
 
         with np.errstate(all="ignore"):
             for operation in program.operations:
                 values.append(self.step(operation, [operand(v) for v in operation.operands]))
         return values[program.output]
+
+    def _number(self, value: float) -> Jet:
+        """A constant, on every cell."""
+        number = type(self.variable)
+        zero = number.constant(0.0, self.variable)
+        no = np.zeros(np.shape(self.variable.lo), bool)
+        return Jet(number.constant(value, self.variable), zero, zero, no, no)
 
     def decide(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
         """Record a decision: 1 where yes, 0 where no."""
@@ -188,6 +191,8 @@ class Walk:
             return self.larger(*args, swap=name == "min") if _differ(operation) else args[0]
         if name == "clamp":
             return self.larger(self.larger(args[1], args[0]), args[2], swap=True)
+        if name in IDENTITIES and isinstance(args[0], np.ndarray):
+            return self._number(1.0).select(args[0], self._number(0.0))
         if name in ("abs", "sign"):
             return self._by_sign(name, args[0])
         return _smooth(operation, args)

@@ -148,6 +148,8 @@ class Univariate:
         with np.errstate(all="ignore"):
             for operation in self.operations:
                 operands = [values[v] if isinstance(v, int) else v for v in operation.operands]
+                if operation.name in IDENTITIES and operands[0].dtype == bool:
+                    operands[0] = operands[0].astype(values[0].dtype)
                 function = operation.function()
                 if function is not None:
                     values.append(function.evaluate(operands[0]))
@@ -164,6 +166,8 @@ def _check(number: int, operation: Operation, predicates: list[bool]) -> bool:
     for operand in operands:
         if isinstance(operand, int) and not 0 <= operand < number:
             raise ValueError(f"operation {number} refers to value {operand}")
+    if name in IDENTITIES and len(operands) == 1:
+        return False  # of a predicate it is its indicator, 1.0 or 0.0
     kinds = tuple(isinstance(v, int) and predicates[v] for v in operands)
     expected = _PREDICATE_OPERANDS.get(name, (False,) * _ARITY.get(name, 1))
     if kinds != expected:

@@ -91,20 +91,37 @@ class UnivariateRule(KinkRule):
         return eq.once("slope", lambda: self._slope(eq))
 
     def _slope(self, eq: Local) -> Array:
-        (x,), function = eq.ranges, self.function(eq)
+        (x,), function, kinks = eq.ranges, self.function(eq), self.kinks(eq)
+        if not kinks:
+            return magnitude_of(function.slope(x.lo, x.hi))
+        if self._straight(eq):
+            # An active element feels the transitions at all kinks, not only those it reaches.
+            active = self.active(eq)
+            xp = namespace(active, x.lo)
+            lo = xp.where(active, xp.minimum(x.lo, kinks[0].location), x.lo)
+            hi = xp.where(active, xp.maximum(x.hi, kinks[-1].location), x.hi)
+            return magnitude_of(function.slope(lo, hi))
         slope = magnitude_of(function.slope(x.lo, x.hi))
-        kinks = self.kinks(eq)
-        if not kinks or self._straight(eq):
-            return slope
         assert eq.kernel is not None
         # How far relu_ν' is from the step: a half, but for kernels that err on one side.
         over = 0.5 if eq.kernel.lower + eq.kernel.upper >= 0 else 1.0
         return up(slope + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
 
+    def active(self, eq: Local) -> Array:
+        """Which elements can reach a kink."""
+        (x,) = eq.ranges
+        active = namespace(x.lo, x.hi).zeros(x.shape, bool)
+        for k in self.kinks(eq):
+            active = active | ((x.lo <= k.location + k.width) & (x.hi >= k.location - k.width))
+        return active
+
     def _straight(self, eq: Local) -> bool:
-        """Whether all pieces in the range are straight."""
-        curvature = self.curvature(eq)
-        return not is_traced(curvature) and not np.any(curvature > 0)
+        """Whether all pieces in the hull of the range are straight."""
+        (x,) = eq.ranges
+        if is_traced(x.lo, x.hi) or not np.size(x.lo):
+            return False
+        curvature = self.function(eq).curvature(np.min(x.lo), np.max(x.hi))
+        return not np.any(magnitude_of(curvature) > 0)
 
     def curvature(self, eq: Local) -> Array:
         """Largest |φ''| away from the kinks."""
@@ -133,10 +150,8 @@ class UnivariateRule(KinkRule):
         (x,), (m,) = eq.ranges, magnitudes
         assert m is not None
         kinks = self.kinks(eq)
-        xp = namespace(x.lo, x.hi)
-        active = xp.zeros(x.shape, bool)
-        for k in kinks:
-            active = active | ((x.lo <= k.location + k.width) & (x.hi >= k.location - k.width))
+        active = self.active(eq)
+        xp = namespace(active)
         ends = [sorted((k.jump * kernel.lower, k.jump * kernel.upper)) for k in kinks]
         lowest, highest = (float(sum(e[i] for e in ends)) for i in (0, 1))
         size = max(highest, -lowest) or 1.0

@@ -96,6 +96,7 @@ PROGRAMS: dict[str, Univariate] = {
         ("mul", (0, 0.1)), ("gt", (1, 0.03)), ("sub", (0, 0.3)), ("select_n", (2, 0.0, 3))
     ),
     "x_sin": program(("sin", (0,)), ("mul", (0, 1))),
+    "indicator_relu": program(("gt", (0, 0.0)), ("convert", (1,)), ("mul", (0, 2))),
     "x_sign": program(("sign", (0,)), ("mul", (0, 1))),
     "tent": program(("abs", (0,)), ("sub", (1.0, 1)), ("max", (2, 0.0))),
 }
@@ -120,6 +121,7 @@ NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "log_one_plus_exp": lambda x: np.logaddexp(x, 0),
     "shifted_relu": lambda x: np.maximum(x - 0.3, 0),
     "x_sin": lambda x: x * np.sin(x),
+    "indicator_relu": lambda x: np.maximum(x, 0),
     "x_sign": np.abs,
     "tent": lambda x: np.maximum(1 - abs(x), 0),
 }
@@ -131,6 +133,7 @@ KINKS: dict[str, list[tuple[float, float]]] = {
     "hard_swish": [(-3.0, -0.5), (3.0, -0.5)],
     "quantile": [(0.0, 1.0)],
     "shifted_relu": [(0.3, 1.0)],
+    "indicator_relu": [(0.0, 1.0)],
     "x_sign": [(0.0, 2.0)],
     "tent": [(-1.0, 1.0), (0.0, -2.0), (1.0, 1.0)],
 }
