@@ -37,8 +37,9 @@ class Site:
         primitive: the equation's primitive.
         source: the user's line that made it.
         shape: the shape of its output; `size` is the number of elements.
-        range: (lo, hi), a hull of the values that it takes in f, f_eps and all hybrids.
-        active: how many elements can reach the window of the kernel, and are smoothed.
+        range: (lo, hi), a hull of the values of what meets the kink, in f, f_eps and all
+            hybrids: x for |x|, a - b for max(a, b), the values for a maximum of many.
+        active: how many elements can reach the kink, and are smoothed; the others are exact.
         weight: how far an error of 1 (2-norm) at the site can move the output.
         mu: sup error of the kernel per element, a number or an array of ``shape``; None in
             an `Analysis`.

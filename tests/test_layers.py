@@ -20,7 +20,7 @@ _LAYERS = (
     {"analysis"},
     {"allocation"},
     {"verification"},
-    {"smoothing"},
+    {"smoothing", "extension"},
     {"data", "grammar"},
     {"demo"},
     {"cli"},

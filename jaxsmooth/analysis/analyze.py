@@ -48,7 +48,7 @@ def analyze(
 
     def run(*args: Any) -> Analysis:
         args = args or shapes_from_bounds(bounds)
-        prepared = prepare(f, bounds, args, argnums, "auto", "l2")
+        prepared = prepare(f, bounds, args, argnums, "auto", "l2", exact=True)
         mu = [np.float64(0.0)] * len(prepared.problem.kinks())
         return analysis_of(prepared, propagate(prepared.problem, mu), name_of(f))
 
@@ -106,7 +106,7 @@ def site_of(found: SitePass, **fields: Any) -> Site:
     felt = found.pattern > 0
     return Site(
         path=found.equation.path,
-        primitive=found.equation.primitive.name,
+        primitive=found.equation.name,
         source=found.equation.source,
         shape=tuple(found.equation.outputs[0].shape),
         range=(scalar(xp.min(lo, initial=np.inf)), scalar(xp.max(hi, initial=-np.inf))),

@@ -62,6 +62,7 @@ def prepare(
     argnums: int | Sequence[int] | None,
     kernel: str,
     norm: str,
+    exact: bool = False,
 ) -> Prepared:
     """Trace f, resolve the bounds, and bring the program into normal form.
 
@@ -87,7 +88,7 @@ def prepare(
     }
     normal = normalise(graph, known, [graph.inputs[j] for j in leaves], [regions(is_known)])
     _check_outputs(outputs)
-    problem = Problem(normal, domain, leaves, chosen, norm)
+    problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)
 
 

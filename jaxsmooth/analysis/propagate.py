@@ -97,6 +97,7 @@ class Problem:
       leaves: indices of the leaves that derivatives are taken in.
       kernel: the kernel of all sites.
       norm: "l2" or "linf", in which the error of the output is measured.
+      exact: whether f itself is analysed, and not its smoothed versions too.
       static: what rules keep, per equation.
       arguments: ranges of the leaves that are not fixed.
     """
@@ -106,6 +107,7 @@ class Problem:
     leaves: list[int]
     kernel: Kernel
     norm: str
+    exact: bool = False
     static: dict[Equation, dict[Any, Any]] = field(default_factory=dict)
     arguments: dict[Value, Range] = field(default_factory=dict)
 
@@ -214,7 +216,7 @@ class _Pass:
             [k for _, k in operands],
             [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
             self.problem.static.setdefault(equation, {}),
-            kernel=self.problem.kernel,
+            kernel=None if self.problem.exact else self.problem.kernel,
         )
         results = rule.range(local)
         local.results = results

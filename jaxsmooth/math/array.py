@@ -93,8 +93,9 @@ def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     Entries may be infinite; NaN counts as infinite.
     """
     xp = namespace(x)
-    x = x if xp is jnp else np.asarray(x)
+    x = xp.abs(x) if xp.iscomplexobj(x) else x
     if xp is np:
+        x = np.asarray(x)
         # Squares that neither overflow nor underflow where it matters need no scaling.
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             total = np.sum(np.square(x), axis=axis)

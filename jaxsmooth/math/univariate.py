@@ -147,7 +147,9 @@ class Univariate:
         values: list[Any] = [x if xp is not np else np.asarray(x, dtype=np.float64)]
         with np.errstate(all="ignore"):
             for operation in self.operations:
-                operands = [values[v] if isinstance(v, int) else v for v in operation.operands]
+                operands: list[Any] = [
+                    values[v] if isinstance(v, int) else v for v in operation.operands
+                ]
                 if operation.name in IDENTITIES and operands[0].dtype == bool:
                     operands[0] = operands[0].astype(values[0].dtype)
                 function = operation.function()

@@ -81,6 +81,11 @@ class Equation:
     source: str
     eqn: Any = None
 
+    @property
+    def name(self) -> str:
+        """The primitive's name; for a composite, that of the equation with its result."""
+        return (self.primitive if self.eqn is None else self.eqn.primitive).name
+
 
 @dataclass(frozen=True, eq=False)
 class Call:

@@ -2,13 +2,13 @@
 
 An equation whose operands are all known is evaluated once, as the program itself would
 evaluate it; its value as computed is the constant that f and f_eps both use. Composites
-are recognised, and scalars that meet an array in an elementwise equation are broadcast.
+are recognised, and operands of elementwise equations are broadcast to one shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,13 +17,13 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.program.evaluate import bind_equation
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
-from jaxsmooth.program.match import composites
+from jaxsmooth.program.match import LOGADDEXP, composites
 
 ELEMENTWISE = frozenset(
     {
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
-        p.select_n_p, p.clamp_p, p.add_jaxvals_p,
+        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP,
     }
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ class Normal:
       equations: in order; every one reads something unknown.
       known: values of the program that are known.
       varies: values that change with the arguments that derivatives are taken in.
-      narrow: for values added by broadcasting a scalar, that scalar.
+      narrow: for values added by broadcasting an operand, that operand.
     """
 
     graph: Graph
@@ -55,10 +55,7 @@ class Normal:
         value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
         if value is None or np.shape(value) == shape:
             return value
-        if isinstance(value, jax.core.Tracer):
-            return jax.numpy.broadcast_to(value, shape)
-        with jax.ensure_compile_time_eval():
-            return jax.numpy.broadcast_to(value, shape)
+        return _broadcast_value(value, shape)
 
 
 Rewrite = Callable[
@@ -88,8 +85,9 @@ def normalise(
         if all(isinstance(a, Literal) or a in values for a in equation.inputs):
             _fold(equation, values)
         else:
-            equations.extend(_broadcast_scalars(equation, values, narrow))
+            equations.append(equation)
     equations = composites(equations, graph.outputs)
+    equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
     varies = _varying(equations, varying)
     for rewrite in rewrites:
         equations = rewrite(equations, graph.outputs, values, varies)
@@ -115,32 +113,43 @@ def _fold(equation: Equation, values: dict[Value, Any]) -> None:
     values.update(zip(equation.outputs, results, strict=True))
 
 
-def _broadcast_scalars(
+def _broadcast(
     equation: Equation, values: dict[Value, Any], narrow: dict[Value, Atom]
 ) -> list[Equation]:
-    """The equation, with unknown scalar operands broadcast by equations of their own."""
+    """The equation with all operands in the shape of its result.
+
+    Operands of elementwise equations may be scalars and have axes of length one. Unknown
+    ones are broadcast by equations of their own. Known scalars stay as they are.
+    """
     if equation.primitive not in ELEMENTWISE:
         return [equation]
     shape = equation.outputs[0].shape
     added, inputs = [], []
     for position, atom in enumerate(equation.inputs):
-        if isinstance(atom, Value) and atom not in values and atom.shape == () != shape:
-            aval = jax.core.ShapedArray(shape, atom.dtype)
-            wide = Value(aval)
-            narrow[wide] = atom
-            params = {"shape": shape, "broadcast_dimensions": (), "sharding": None}
-            path = f"{equation.path}/operand.{position}"
-            added.append(
-                Equation(p.broadcast_in_dim_p, params, (atom,), (wide,), path, equation.source)
-            )
-            atom = wide
-        inputs.append(atom)
-    if not added:
+        known = isinstance(atom, Literal) or atom in values
+        if atom.shape == shape or (known and atom.shape == ()):
+            inputs.append(atom)
+            continue
+        wide = Value(jax.core.ShapedArray(shape, atom.dtype))
+        narrow[wide] = atom
+        inputs.append(wide)
+        if known:
+            value = atom.value if isinstance(atom, Literal) else values[atom]
+            values[wide] = _broadcast_value(value, shape)
+            continue
+        axes = tuple(range(len(shape) - len(atom.shape), len(shape)))
+        params = {"shape": shape, "broadcast_dimensions": axes, "sharding": None}
+        path = f"{equation.path}/operand.{position}"
+        added.append(
+            Equation(p.broadcast_in_dim_p, params, (atom,), (wide,), path, equation.source)
+        )
+    if not added and tuple(inputs) == equation.inputs:
         return [equation]
-    return [
-        *added,
-        Equation(
-            equation.primitive, equation.params, tuple(inputs), equation.outputs,
-            equation.path, equation.source, equation.eqn,
-        ),
-    ]  # fmt: skip
+    return [*added, replace(equation, inputs=tuple(inputs))]
+
+
+def _broadcast_value(value: Any, shape: tuple[int, ...]) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        return jax.numpy.broadcast_to(value, shape)
+    with jax.ensure_compile_time_eval():
+        return jax.numpy.broadcast_to(value, shape)

@@ -143,11 +143,9 @@ class BilinearRule(Rule):
         terms = self.terms(eq)
         xp = namespace(x.lo, x.hi, y.lo, y.hi, x.radius, y.radius)
         center = self.multiply(eq, x.center, y.center)
-        sizes = self.multiply(eq, abs(x.center), abs(y.center))
-        rounding = rounding_of(sizes, terms + 1)
-        slack = sizes * gamma(terms + 1, sizes) + tiny(sizes)
+        rounding, slack = self._rounding(eq, x.center, y.center)
         # Elementwise distance from the center, three ways.
-        by_intervals = self._interval_distance(eq)
+        by_intervals = self._interval_distance(eq, (x.center, y.center), (x.spread, y.spread))
         s = self.range_slices(eq)
         d = self.spread_slices(eq)
         c = self.center_slices(eq)
@@ -158,14 +156,51 @@ class BilinearRule(Rule):
         size = up(times(s[0], s[1]), 2)
         lo = xp.maximum(center - distance, -size)
         hi = xp.minimum(center + distance, size)
-        lo, hi = lo - abs(lo) * gamma(2, lo), up(hi, 2)
+        around = self._around_midpoints(eq)
+        if around is not None:
+            lo, hi = xp.maximum(lo, around[0]), xp.minimum(hi, around[1])
+        lo, hi = lo - abs(lo) * gamma(2, lo), hi + abs(hi) * gamma(2, hi)
         gains, rest, radius = self._ball(eq)
         return [
-            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
+            enclose(
+                eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding)
+            )
         ]
 
-    def _interval_distance(self, eq: Local) -> Array:
-        """Bound of |B(x,y) - B(xc,yc)| from |x-xc| and |y-yc| entry by entry."""
+    def _rounding(self, eq: Local, x: Array, y: Array) -> tuple[Array, Array]:
+        """Bounds of the 2-norm and of the entries of the rounding error of B(x, y)."""
+        terms = self.terms(eq)
+        sizes = self.multiply(eq, abs(x), abs(y))
+        return rounding_of(sizes, terms + 1), sizes * gamma(terms + 1, sizes) + tiny(sizes)
+
+    def _around_midpoints(self, eq: Local) -> tuple[Array, Array] | None:
+        """Elementwise bounds from the intervals alone, or None where the centers do as well.
+
+        The center of a ball that went through a kink is not the midpoint of its interval,
+        and bounds around it are up to twice as wide.
+        """
+        xp = namespace(*(side for r in eq.ranges for side in (r.lo, r.hi)))
+        middles, halves, wider = [], [], False
+        for r in eq.ranges:
+            bounded = xp.isfinite(r.lo) & xp.isfinite(r.hi)
+            lo, hi = xp.where(bounded, r.lo, r.center), xp.where(bounded, r.hi, r.center)
+            middle = lo / 2 + hi / 2
+            half = xp.where(bounded, up(xp.maximum(hi - middle, middle - lo)), np.inf)
+            middles.append(middle)
+            halves.append(half)
+            if xp is not np or np.any(half < 0.99 * r.spread):
+                wider = True
+        if not wider:
+            return None
+        value = self.multiply(eq, *middles)
+        distance = self._interval_distance(eq, middles, halves)
+        distance = up(distance + self._rounding(eq, *middles)[1], 2)
+        return value - distance, value + distance
+
+    def _interval_distance(
+        self, eq: Local, points: Sequence[Array], distances: Sequence[Array]
+    ) -> Array:
+        """Bound of |B(x,y) - B(xp,yp)| from |x-xp| and |y-yp| entry by entry."""
         x, y = eq.ranges
         terms = self.terms(eq)
         xp = namespace(x.lo, x.hi, y.lo, y.hi)
@@ -173,8 +208,8 @@ class BilinearRule(Rule):
         def finite(a: Array) -> Array:
             return xp.where(xp.isinf(a), 0.0, a)
 
-        total = self.multiply(eq, finite(x.spread), finite(y.absmax)) + self.multiply(
-            eq, abs(x.center), finite(y.spread)
+        total = self.multiply(eq, finite(distances[0]), finite(y.absmax)) + self.multiply(
+            eq, abs(points[0]), finite(distances[1])
         )
         total = up(total, terms + 3)
         if xp is np and np.isfinite(x.absmax).all() and np.isfinite(y.absmax).all():

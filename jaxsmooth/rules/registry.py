@@ -40,7 +40,7 @@ class Local:
       varies: whether the operand changes with the arguments that derivatives are taken in.
       results: ranges of the results, once known.
       memo: for constants that several rules of the equation need.
-      kernel: the kernel of the sites.
+      kernel: the kernel of the sites; None where f itself is analysed.
       static: like memo, but kept from pass to pass: for what depends on the equation alone.
     """
 
@@ -90,7 +90,7 @@ class Local:
 def describe(equation: Equation) -> str:
     """The equation as an error names it: primitive, source line, path."""
     where = f" at {equation.source}" if equation.source else ""
-    return f"'{equation.primitive.name}'{where} (path {equation.path})"
+    return f"'{equation.name}'{where} (path {equation.path})"
 
 
 class Rule:

@@ -23,19 +23,23 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
+from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.piecewise import Kink, Piecewise, piecewise
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
 from jaxsmooth.program.evaluate import bind_equation
 from jaxsmooth.program.graph import Equation
+from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.regions import UNIVARIATE
 from jaxsmooth.rules.elementwise import image, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
 
-@functools.lru_cache(maxsize=256)
-def _function(steps: tuple[Any, ...]) -> Piecewise:
-    return piecewise(Univariate(tuple(Operation(*step) for step in steps), len(steps)))
+def _function(equation: Equation) -> Piecewise:
+    # Not cached by the steps themselves: Python holds the constant 1.0 equal to value 1.
+    steps = tuple(Operation(*step) for step in equation.params["steps"])
+    rounding = float(jnp.finfo(equation.outputs[0].dtype).eps)
+    return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -52,14 +56,22 @@ def _tie(function: Piecewise, kink: Kink) -> float:
     return float(np.clip(fraction, 0.0, 1.0)) if np.isfinite(fraction) else 1.0
 
 
+def _evaluate(final: Equation, operands: Sequence[Any]) -> Any:
+    """The result of the last equation of a region."""
+    if final.primitive is LOGADDEXP:
+        return jnp.logaddexp(*operands)
+    (result,) = bind_equation(final.eqn, operands)
+    return result
+
+
 class UnivariateRule(KinkRule):
     """A scalar function, elementwise."""
 
     def function(self, eq: Local) -> Piecewise:
-        return _function(eq.params["steps"])
+        return eq.always("function", lambda: _function(eq.equation))
 
     def has_kinks(self, equation: Equation) -> bool:
-        return bool(_function(equation.params["steps"]).joints.kinks)
+        return bool(_function(equation).joints.kinks)
 
     def kinks(self, eq: Local) -> tuple[Kink, ...]:
         """Kinks in the hull of the variable's range."""
@@ -78,9 +90,8 @@ class UnivariateRule(KinkRule):
         for jump in self.function(eq).discontinuities:
             if lo <= jump.location <= hi:
                 raise errors.DiscontinuityError(
-                    f"{eq.equation.params['final'].primitive.name!r} at {eq.equation.source} (path "
-                    f"{eq.equation.path}) ends a function of one variable that {jump}: no "
-                    "continuous function stays within eps of it. Make the branches meet there, "
+                    f"{eq} ends a function of one variable that {jump}: no continuous "
+                    "function stays within eps of it. Make the branches meet there, "
                     "or give bounds that exclude that point. To differentiate a smoothed "
                     "function, smooth before you differentiate: "
                     "jax.grad(jaxsmooth.smooth(f, ...))."
@@ -92,7 +103,7 @@ class UnivariateRule(KinkRule):
 
     def _slope(self, eq: Local) -> Array:
         (x,), function, kinks = eq.ranges, self.function(eq), self.kinks(eq)
-        if not kinks:
+        if not kinks or eq.kernel is None:
             return magnitude_of(function.slope(x.lo, x.hi))
         if self._straight(eq):
             # An active element feels the transitions at all kinks, not only those it reaches.
@@ -102,7 +113,6 @@ class UnivariateRule(KinkRule):
             hi = xp.where(active, xp.maximum(x.hi, kinks[-1].location), x.hi)
             return magnitude_of(function.slope(lo, hi))
         slope = magnitude_of(function.slope(x.lo, x.hi))
-        assert eq.kernel is not None
         # How far relu_ν' is from the step: a half, but for kernels that err on one side.
         over = 0.5 if eq.kernel.lower + eq.kernel.upper >= 0 else 1.0
         return up(slope + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
@@ -161,7 +171,7 @@ class UnivariateRule(KinkRule):
         function, final = self.function(eq), eq.params["final"]
 
         def compute(mu: Array, value: Any, *operands: Any) -> Any:
-            (result,) = bind_equation(final.eqn, operands)
+            result = _evaluate(final, operands)
             for k in kinks:
                 tie = _tie(function, k)
                 distance = value - np.asarray(k.location, value.dtype)
