@@ -118,17 +118,21 @@ def _elementwise_references(dtype: Any) -> list[_Reference]:
     return [_traced(key, f, x, x) for key, f in _ELEMENTWISE]
 
 
-def composites(equations: Sequence[Equation], outputs: Sequence[Atom]) -> list[Equation]:
+def composites(
+    equations: Sequence[Equation], outputs: Sequence[Atom], folded: Sequence[Equation] = ()
+) -> list[Equation]:
     """The equations with every recognised composite as one equation, dead ones dropped.
 
     Args:
       equations: live equations in order.
       outputs: what the program returns.
+      folded: equations whose values are known; a composite may hold some, such as the
+        zeros that `jax.nn.logsumexp` puts in place of an infinite maximum.
 
     Returns:
       Equations; a composite's ``params`` hold ``axes`` where it runs along axes.
     """
-    producers = {v: e for e in equations for v in e.outputs}
+    producers = {v: e for e in (*folded, *equations) for v in e.outputs}
     result: list[Equation] = []
     for equation in equations:
         result.append(_recognise(equation, producers) or equation)

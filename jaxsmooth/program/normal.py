@@ -80,13 +80,15 @@ def normalise(
     """
     values = {**graph.constants, **known}
     equations: list[Equation] = []
+    folded: list[Equation] = []
     narrow: dict[Value, Atom] = {}
     for equation in live(list(graph.equations()), graph.outputs):
         if all(isinstance(a, Literal) or a in values for a in equation.inputs):
             _fold(equation, values)
+            folded.append(equation)
         else:
             equations.append(equation)
-    equations = composites(equations, graph.outputs)
+    equations = composites(equations, graph.outputs, folded)
     equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
     varies = _varying(equations, varying)
     for rewrite in rewrites:

@@ -76,6 +76,13 @@ class BilinearRule(Rule):
         """
         raise NotImplementedError
 
+    def live_norm(self, eq: Local, operand: int, live: np.ndarray) -> Array:
+        """Operator norm on perturbations of an operand that vanish where it is not live.
+
+        Units that never fire take their columns of the next layer's weights away.
+        """
+        return np.inf
+
     def column_norms(self, eq: Local, held: int) -> tuple[Array, Array]:
         """What `columns` returns, over the range of the operand that is held."""
         raise NotImplementedError
@@ -294,7 +301,10 @@ class BilinearRule(Rule):
     def _push(self, eq: Local, operand: int, m: Magnitude) -> Magnitude:
         """Magnitude of B(dx, y) (operand 0) or B(x, dy) (operand 1)."""
         other = 1 - operand
-        norm, total = up(times(self.sizes(eq)[other], m.norm)), None
+        size = self.sizes(eq)[other]
+        if eq.known[other] is not None and m.entries is not None and not is_traced(m.entries):
+            size = min(size, self.live_norm(eq, operand, np.any(m.entries > 0, axis=0)))
+        norm, total = up(times(size, m.norm)), None
         if m.total is not None:
             squares, sums = self.columns(eq, other)
             norm = namespace(norm, m.total).minimum(norm, up(times(squares, m.total)))

@@ -192,17 +192,17 @@ class SoftmaxRule(_AlongAxes):
         _, e = _exponentials(x.center, axes)
         center = e / xp.sum(e, axis=axes, keepdims=True)
         rounding = norm2(center * _slack(x.center, axes))
-        return [
-            enclose(
-                eq.radii,
-                lo,
-                hi,
-                center,
-                0.5 * x.gains,
-                up(0.5 * x.rest + rounding),
-                up(0.5 * x.radius + rounding),
-            )
-        ]
+        gains, rest = 0.5 * x.gains, up(0.5 * x.rest + rounding)
+        radius = up(0.5 * x.radius + rounding)
+        # Every slice has 2-norm at most one: far from the center, a ball around 0 is smaller.
+        whole = up(np.sqrt(center.size / max(1, self.count(eq))), 2)
+        xp = namespace(center, radius)
+        far = up(norm2(center) + radius) > whole
+        center, gains, rest, radius = (
+            xp.where(far, a, b)
+            for a, b in ((0.0, center), (0.0, gains), (whole, rest), (whole, radius))
+        )
+        return [enclose(eq.radii, lo, hi, center, gains, rest, radius)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -86,6 +86,25 @@ class DotRule(BilinearRule):
         norms = [spectral_norm(m) for m in matrices]
         return xp.max(xp.stack(norms)) if norms else 0.0
 
+    def live_norm(self, eq: Local, operand: int, live: np.ndarray) -> Array:
+        held = 1 - operand
+        contracting, batch = self.axes(eq, operand)
+        if batch or live.all():
+            return np.inf
+        # Axes in the order of the contraction, which pairs them with those held.
+        reached = live.any(axis=self.free(eq, operand), keepdims=True)
+        reached = np.transpose(reached, contracting + self.free(eq, operand))
+        reached = reached.reshape(reached.shape[: len(contracting)])
+        seen, norm = eq.static.get(("live", held), (None, np.inf))
+        if seen is None or not np.array_equal(seen, reached):
+            axes, _ = self.axes(eq, held)
+            center = eq.ranges[held].center
+            shape = [n if a in axes else 1 for a, n in enumerate(center.shape)]
+            mask = np.transpose(reached, np.argsort(axes)).reshape(shape)
+            norm = self.held_norm(eq, held, np.where(mask, center, 0.0))
+            eq.static["live", held] = reached, norm
+        return norm
+
     def slices(self, eq: Local, operand: int, squares: Array, cap: Array) -> Array:
         contracting, batch = self.axes(eq, operand)
         free = self.free(eq, operand)

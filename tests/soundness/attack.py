@@ -131,7 +131,7 @@ class Attack:
         slope = norms(np.nan_to_num(values.f_jacobian, posinf=0, neginf=0))
         # Rounding of the arguments moves f by slope·u·‖θ‖, its own arithmetic by u·‖f‖.
         noise = 100 * self.roundoff * (1 + size + slope * (1 + np.linalg.norm(at, axis=1)))
-        # JAX's own derivative of f is not a number at some points where f is smooth.
+        # Compiled without optimisation, derivatives of f itself are NaN at some points.
         sound = np.isfinite(values.f_jacobian).all(axis=(1, 2))
         for name, array in (
             ("f_eps", values.g),
