@@ -75,6 +75,7 @@ class Case:
 
     @property
     def bounds(self) -> tuple[Any, ...]:
+        """Weights known, input in the box."""
         return (jaxsmooth.fixed(self.params), jaxsmooth.box(self.lo, self.hi))
 
     @property

@@ -103,6 +103,10 @@ class Domain:
             total = total + times(group.radius, gain)
         return up(total, len(self.groups) + 2)
 
+    def companions(self, leaf: int) -> int:
+        """Number of leaves, this one counted, in the set that the leaf lies in."""
+        return len(self.groups[self.leaves[leaf].group].leaves)
+
     def describe(self) -> tuple[str, ...]:
         """What the set says, one line per set that was declared.
 

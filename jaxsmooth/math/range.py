@@ -32,6 +32,10 @@ class Radii(Protocol):
         """Sum over sets of (radius of the set)·(2-norm of the gains of its leaves)."""
         ...
 
+    def companions(self, leaf: int) -> int:
+        """Number of leaves, this one counted, in the set that the leaf lies in."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Range:

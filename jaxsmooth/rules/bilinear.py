@@ -236,7 +236,7 @@ class BilinearRule(Rule):
         full = self.sizes(eq)
         at_center = self.center_norms(eq)
         expansions = [(at_center[1], full[0]), (full[1], at_center[0])]
-        if _is_leaf(x) and not _is_leaf(y):
+        if _companions(eq, x) > _companions(eq, y):
             expansions.reverse()
         best = None
         for to_x, to_y in expansions:
@@ -247,7 +247,8 @@ class BilinearRule(Rule):
                 best = gains, rest, radius
                 continue
             xp = namespace(best[2], radius)
-            # Ties go to the first, which charges the operand that is itself an argument.
+            # Ties go to the first, which charges the operand that shares its set with most
+            # others: the bias that is added next is then bounded jointly with the weights.
             better = radius < best[2] * (1 - 1e-6)
             best = (
                 xp.where(better, gains, best[0]),
@@ -355,8 +356,11 @@ class BilinearRule(Rule):
         return up(factor * times(sa, sb), 4)
 
 
-def _is_leaf(r: Range) -> bool:
-    """Whether the range is that of an argument leaf itself (one unit gain, no rest)."""
-    if is_traced(r.gains, r.rest):
-        return False
-    return bool(np.count_nonzero(r.gains) == 1 and np.max(r.gains) <= 1 + 1e-9 and r.rest == 0)
+def _companions(eq: Local, r: Range) -> int:
+    """Leaves in the joint set of the leaf whose range this is; 0 if it is not a leaf's."""
+    if is_traced(r.gains, r.rest) or r.rest != 0:
+        return 0
+    (leaves,) = np.nonzero(r.gains)
+    if len(leaves) != 1 or r.gains[leaves[0]] > 1 + 1e-9:
+        return 0
+    return eq.radii.companions(int(leaves[0]))

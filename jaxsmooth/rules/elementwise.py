@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
 from jaxsmooth.math import scalar
-from jaxsmooth.math.array import Array, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
@@ -122,7 +123,9 @@ define(IdentityRule(), p.convert_element_type_p)
 def exponent_of(eq: Local) -> float | None:
     """The exponent of a power, where it is one known number."""
     known: Any = eq.known[1]
-    if known is None or jnp.size(known) == 0:
+    if known is None or is_traced(known) or np.size(known) == 0:
         return None
-    first = jnp.ravel(known)[0]
-    return float(first) if bool(jnp.all(known == first)) else None
+    # In NumPy, for while an outer function is traced JAX gives tracers.
+    values = np.asarray(known)
+    first = values.reshape(-1)[0]
+    return float(first) if np.all(values == first) else None

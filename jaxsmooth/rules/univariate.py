@@ -27,9 +27,7 @@ from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.piecewise import Kink, Piecewise, piecewise
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
-from jaxsmooth.program.evaluate import bind_equation
 from jaxsmooth.program.graph import Equation
-from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.regions import UNIVARIATE
 from jaxsmooth.rules.elementwise import image, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
@@ -54,14 +52,6 @@ def _tie(function: Piecewise, kink: Kink) -> float:
         left = 2 * one - two
     fraction = (float(at) - float(left)) / kink.jump
     return float(np.clip(fraction, 0.0, 1.0)) if np.isfinite(fraction) else 1.0
-
-
-def _evaluate(final: Equation, operands: Sequence[Any]) -> Any:
-    """The result of the last equation of a region."""
-    if final.primitive is LOGADDEXP:
-        return jnp.logaddexp(*operands)
-    (result,) = bind_equation(final.eqn, operands)
-    return result
 
 
 class UnivariateRule(KinkRule):
@@ -168,10 +158,11 @@ class UnivariateRule(KinkRule):
         convex = sum(max(k.jump, 0.0) for k in kinks)
         concave = sum(max(-k.jump, 0.0) for k in kinks)
         curvature = up(kernel.smoothness * size * max(convex, concave), len(kinks) + 4)
-        function, final = self.function(eq), eq.params["final"]
+        function = self.function(eq)
 
-        def compute(mu: Array, value: Any, *operands: Any) -> Any:
-            result = _evaluate(final, operands)
+        def compute(mu: Array, value: Any) -> Any:
+            # Without the custom derivatives of its parts, whose value at a kink is their own.
+            result = jax.jit(function.evaluate)(value).astype(value.dtype)
             for k in kinks:
                 tie = _tie(function, k)
                 distance = value - np.asarray(k.location, value.dtype)
@@ -184,7 +175,7 @@ class UnivariateRule(KinkRule):
             lowest / size,
             highest / size,
             elementwise_response(xp.where(active, curvature, 0.0), m),
-            (*eq.equation.inputs, *final.inputs),
+            eq.equation.inputs,
             compute,
             (x.lo, x.hi),
             kernel.name,
