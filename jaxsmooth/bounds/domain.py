@@ -20,7 +20,7 @@ from jaxsmooth.bounds.numbers import located, spread
 from jaxsmooth.bounds.prefix import Match, matches
 from jaxsmooth.bounds.sets import Ball, Fixed, Set
 from jaxsmooth.errors import BoundsError
-from jaxsmooth.math.array import Array, norm2, times, up
+from jaxsmooth.math.array import Array, namespace, norm2, times, tiny, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,9 @@ class Domain:
         for group in self.groups:
             gain = norm2(gains[np.asarray(group.leaves)], axis=0)
             total = total + times(group.radius, gain)
-        return up(total, len(self.groups) + 2)
+        # Products of subnormal numbers lose more than a relative rounding.
+        xp = namespace(total)
+        return up(total + xp.where(total > 0, tiny(total), 0.0), len(self.groups) + 3)
 
     def companions(self, leaf: int) -> int:
         """Number of leaves, this one counted, in the set that the leaf lies in."""

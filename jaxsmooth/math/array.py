@@ -95,7 +95,7 @@ def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     xp = namespace(x)
     x = xp.abs(x) if xp.iscomplexobj(x) else x
     if xp is np:
-        x = np.asarray(x)
+        x = np.asarray(x, dtype=np.float64)
         # Squares that neither overflow nor underflow where it matters need no scaling.
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             total = np.sum(np.square(x), axis=axis)

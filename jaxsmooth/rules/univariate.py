@@ -21,9 +21,9 @@ import numpy as np
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
+from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
-from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.piecewise import Kink, Piecewise, piecewise
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
@@ -42,7 +42,10 @@ def _function(equation: Equation) -> Piecewise:
 
 @functools.lru_cache(maxsize=1024)
 def _tie(function: Piecewise, kink: Kink) -> float:
-    """Where between the one-sided derivatives JAX's derivative at the kink is: 0 to 1."""
+    """Where JAX's derivative at the kink is: 0 at the left derivative, 1 at the right one.
+
+    It need not be between the two: parts of the function have derivatives of their own.
+    """
     with concretely():
         slope = jax.grad(function.evaluate)
         at = slope(jnp.asarray(kink.location, jnp.float64))
@@ -51,7 +54,7 @@ def _tie(function: Piecewise, kink: Kink) -> float:
         one, two = (slope(jnp.asarray(kink.location - k * step)) for k in (1, 2))
         left = 2 * one - two
     fraction = (float(at) - float(left)) / kink.jump
-    return float(np.clip(fraction, 0.0, 1.0)) if np.isfinite(fraction) else 1.0
+    return fraction if np.isfinite(fraction) else 1.0
 
 
 class UnivariateRule(KinkRule):

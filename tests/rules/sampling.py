@@ -83,7 +83,9 @@ def check(f: Callable[..., Any], *sets: Set, points: int = 60, smooth: bool = Tr
         return f(*(p.reshape(s.shape) for p, s in zip(parts, sets, strict=True))).reshape(-1)
 
     rng = np.random.default_rng(0)
-    xs = np.stack([np.concatenate([s.sample(rng).reshape(-1) for s in sets]) for _ in range(points)])
+    xs = np.stack(
+        [np.concatenate([s.sample(rng).reshape(-1) for s in sets]) for _ in range(points)]
+    )
     with jax.enable_x64(True):
         ys = np.asarray(jax.vmap(flat)(xs))
         slopes = np.asarray(jax.vmap(jax.jacfwd(flat))(xs))

@@ -39,8 +39,16 @@ def test_values_and_slopes(name):
     check(TWO[name], Box((3,), 0.1, 0.3), Box((3,), 0.2, 0.9), smooth=False)
 
 
-@pytest.mark.parametrize("name", TWO)
-@pytest.mark.parametrize("kernel", KERNELS)
+# All kernels where they are used as they stand, two elsewhere.
+SMOOTHED = [
+    (name, kernel)
+    for name in TWO
+    for kernel in KERNELS
+    if name in ("max", "pooled", "clamp") or kernel in ("paper", "minimax")
+]
+
+
+@pytest.mark.parametrize(("name", "kernel"), SMOOTHED)
 def test_smoothed(name, kernel):
     """Error, slope and secants of the slope along segments, against the certificate."""
     f, eps = TWO[name], 0.1
@@ -122,7 +130,7 @@ TIES = {
 }
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ["paper", "minimax"])
 @pytest.mark.parametrize("name", TIES)
 def test_slope_has_no_jump_at_the_kink_itself(name, kernel):
     with jax.enable_x64(True):
