@@ -50,7 +50,8 @@ class _Environment:
                 self.run(node.body)
 
     def equation(self, node: Equation) -> Sequence[Any]:
-        replacement = self.replacements.get(node.outputs[0])
+        # An equation without results is an effect, or nothing at all.
+        replacement = self.replacements.get(node.outputs[0]) if node.outputs else None
         if replacement is not None:
             return replacement.compute(*map(self.read, replacement.inputs))
         return bind_equation(node.eqn, map(self.read, node.inputs))
