@@ -7,8 +7,10 @@ shares s_k >= 0 that sum to one, μ_k = s_k·eps/w_k.
 - ``halving``: their composition rule, μ_f = μ/2 and μ_g = μ/(2ℓ_f), applied from the output
   backwards: the last site gets a half, the one before a quarter, …
 - ``optimal``: minimises L. For a fixed direction v, Σ_k (vᵀM_k v) w_k/(s_k eps) is least
-  at s_k ∝ sqrt((vᵀM_k v) w_k) (Cauchy-Schwarz); v is the Perron vector at the shares, so
-  the two are iterated, damped, and the best shares seen are kept.
+  at s_k ∝ sqrt((vᵀM_k v) w_k) (Cauchy-Schwarz). At the minimum several directions can be
+  worst at once, so they are weighed by a power V of M in place of vvᵀ, which is what
+  minimises the Schatten norm of that order; the order is raised step by step, and the best
+  shares seen are kept.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ import jax
 from jaxsmooth.analysis.constants import matrix_of, norm_of
 from jaxsmooth.analysis.propagate import Pass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, times
-from jaxsmooth.math.perron import perron
 
 ALLOCATIONS = ("halving", "optimal", "uniform")
-_STEPS = 24
+# Steps at each order 2^t of the Schatten norm that stands in for the spectral norm.
+_ORDERS = (2, 3, 4, 5, 6, 8, 10)
+_STEPS = 6
 # No active site is left without a share, however little its curvature counts.
 _LEAST_SHARE = 1e-9
 
@@ -91,11 +94,13 @@ def _optimal(result: Pass, spends: Array, start: Array, eps: Array) -> Array:
     curve = _Curve(result, spends, eps)
     state = (start, start, curve.smoothness(start))
     if not is_traced(*state, *curve.effects):
-        for _ in range(_STEPS):
-            state = curve.step(state)
+        for order in _ORDERS:
+            for _ in range(_STEPS):
+                state = curve.step(state, order)
         return state[1]
+    orders = jax.numpy.repeat(jax.numpy.asarray(_ORDERS), _STEPS)
     state = jax.tree_util.tree_map(jax.numpy.asarray, state)
-    state = jax.lax.fori_loop(0, _STEPS, lambda _, s: curve.step(s), state)
+    state = jax.lax.fori_loop(0, len(orders), lambda i, s: curve.step(s, orders[i]), state)
     return jax.lax.stop_gradient(state[1])
 
 
@@ -132,34 +137,55 @@ class _Curve:
     def smoothness(self, shares: Array) -> Array:
         return norm_of(self.terms, self.scales(shares))
 
-    def costs(self, shares: Array) -> Array:
-        """What each site adds to L at the current worst direction: (K,)."""
+    def costs(self, shares: Array, order: Array) -> Array:
+        """What each site adds to L at the current worst directions: (K,)."""
         scales = self.scales(shares)
         matrices = [matrix_of(t, s) for t, s in zip(self.terms, scales, strict=True)]
-        _, v = perron(sum(matrices))
-        xp = namespace(shares, v)
+        weights = _power(sum(matrices), order)
+        xp = namespace(shares, weights)
         costs = [xp.zeros(()) for _ in self.effects]
         for t, m, s in zip(self.terms, matrices, scales, strict=True):
             if t.site is None:
                 continue
             pushed = times(t.pushed, s)
             finite = xp.all(xp.isfinite(m))
-            along = v @ xp.where(xp.isfinite(m), m, 0.0) @ v
+            along = xp.sum(weights * xp.where(xp.isfinite(m), m, 0.0))
             costs[t.site] += xp.where(finite, xp.minimum(along, pushed), pushed)
         return xp.stack(costs)
 
-    def step(self, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def step(
+        self, state: tuple[Array, Array, Array], order: Array
+    ) -> tuple[Array, Array, Array]:
         """(shares, best shares, lowest L) after one damped step."""
         shares, best, lowest = state
         xp = namespace(*state, *self.effects)
         # costs_k = c_k w_k/(s_k eps), so s_k ∝ sqrt(c_k w_k) is sqrt(s_k costs_k).
-        ideal = xp.sqrt(xp.maximum(shares * self.costs(shares), 0.0)) * self.spends
+        ideal = xp.sqrt(xp.maximum(shares * self.costs(shares, order), 0.0)) * self.spends
         ideal = _normalised(xp.where(xp.isfinite(ideal), ideal, 0.0))
         mixed = xp.maximum(shares, _LEAST_SHARE) * xp.maximum(ideal, _LEAST_SHARE)
         shares = _normalised(xp.sqrt(mixed) * self.spends)
         value = self.smoothness(shares)
         better = value < lowest
         return shares, xp.where(better, shares, best), xp.where(better, value, lowest)
+
+
+def _power(matrix: Array, order: Array) -> Array:
+    """M^(2^order) with trace one, for a non-negative symmetric matrix."""
+    xp = namespace(matrix, order)
+    matrix = xp.where(xp.isfinite(matrix), matrix, 0.0)
+
+    def square(power: Array) -> Array:
+        power = power @ power
+        trace = xp.trace(power)
+        return power / xp.where(trace > 0, trace, 1.0)
+
+    largest = xp.max(matrix, initial=0.0)
+    power = matrix / xp.where(largest > 0, largest, 1.0)
+    if is_traced(power, order):
+        return jax.lax.fori_loop(0, order, lambda _, p: square(p), power)
+    for _ in range(order):
+        power = square(power)
+    return power
 
 
 def _normalised(shares: Array) -> Array:

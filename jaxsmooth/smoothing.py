@@ -282,7 +282,9 @@ def _shape_of(x: Any) -> jax.ShapeDtypeStruct:
                 "arguments with functools.partial before smoothing"
             )
         x = jnp.asarray(x)
-    return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype))
+    keys = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    dtype = x.dtype if keys else jax.dtypes.canonicalize_dtype(x.dtype)
+    return jax.ShapeDtypeStruct(x.shape, dtype)
 
 
 def _declared(leaf: Any, value: Any) -> Any:

@@ -101,13 +101,16 @@ def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
             total = np.sum(np.square(x), axis=axis)
         if np.all((total > 1e-200) & (total < 1e300)):
             return up(np.sqrt(total), _terms(x, total) + 4)
-    x = xp.where(xp.isnan(x), np.inf, xp.abs(x))
+    # Infinite entries are set aside, also for the sake of derivatives.
+    infinite = ~xp.isfinite(x)
+    x = xp.abs(xp.where(infinite, 0.0, x))
     scale = xp.max(x, axis=axis, keepdims=True, initial=0.0)
-    scale = xp.where((scale > 0) & (scale < np.inf), scale, 1.0)
+    scale = xp.where(scale > 0, scale, 1.0)
     total = xp.sum((x / scale) ** 2, axis=axis)
     positive = total > 0
     root = xp.where(positive, xp.sqrt(xp.where(positive, total, 1.0)), 0.0)
-    return up(root * xp.reshape(scale, np.shape(total)), _terms(x, total) + 4)
+    bound = up(root * xp.reshape(scale, np.shape(total)), _terms(x, total) + 4)
+    return xp.where(xp.any(infinite, axis=axis), np.inf, bound)
 
 
 def _terms(x: Array, total: Array) -> int:

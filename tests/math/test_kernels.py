@@ -59,10 +59,10 @@ def test_error_is_attained_and_not_exceeded(kernel, name, mu):
     x = grid(mu)
     lower, upper = kernel.lower, kernel.upper
     if name in ("maximum", "minimum"):
-        smoothed = getattr(kernel, name)(x + 1, np.ones_like(x), mu)
+        smoothed = jax.jit(getattr(kernel, name))(x + 1, np.ones_like(x), mu)
         exact = getattr(np, name)(x + 1, 1)
     else:
-        smoothed = getattr(kernel, name)(x, mu)
+        smoothed = jax.jit(getattr(kernel, name))(x, mu)
         exact = np.maximum(x, 0) if name == "relu" else np.abs(x)
     if name == "minimum":
         lower, upper = -upper, -lower
@@ -118,13 +118,12 @@ def test_window_is_the_smallest(kernel):
 # --- derivatives ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SCALAR)
-def test_first_derivative_at_the_seams(kernel, name):
+def test_first_derivative_at_the_seams(kernel):
     mu, w = 0.5, reach(kernel)
     x = jnp.asarray([-2 * w * mu, -w * mu, w * mu, 2 * w * mu])
-    slope = each(jax.grad(getattr(kernel, name)))(x, mu)
+    slopes = each(lambda x, mu: [jax.grad(getattr(kernel, name))(x, mu) for name in SCALAR])(x, mu)
     expected = {"relu": [0, 0, 1, 1], "correction": [0] * 4, "absolute": [-1, -1, 1, 1]}
-    np.testing.assert_allclose(slope, expected[name], atol=1e-12)
+    np.testing.assert_allclose(slopes, [expected[name] for name in SCALAR], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["relu", "slope"])
@@ -178,11 +177,14 @@ def test_third_derivative_of_c2():
 @pytest.mark.parametrize("kernel", [k for k in KERNELS.values() if k.name != "paper"])
 def test_second_derivative_at_the_kink(kernel):
     # In the middle of the window both branches of the formulas meet (``paper``: a seam).
-    for name, constant in [("relu", kernel.smoothness), ("absolute", kernel.absolute_smoothness)]:
-        f = getattr(kernel, name)
-        assert float(jax.hessian(f)(0.0, 0.5)) == pytest.approx(constant / 0.5)
-    mixed = jax.hessian(kernel.relu, (0, 1))(0.0, 0.5)
-    np.testing.assert_allclose([mixed[0][1], mixed[1][0], mixed[1][1]], 0, atol=1e-12)
+    functions = kernel.relu, kernel.absolute
+    relu, absolute = jax.jit(lambda x, mu: [jax.hessian(f, (0, 1))(x, mu) for f in functions])(
+        0.0, 0.5
+    )
+    assert float(relu[0][0]) == pytest.approx(kernel.smoothness / 0.5)
+    assert float(absolute[0][0]) == pytest.approx(kernel.absolute_smoothness / 0.5)
+    for mixed in (relu, absolute):
+        np.testing.assert_allclose([mixed[0][1], mixed[1][0], mixed[1][1]], 0, atol=1e-12)
 
 
 @pytest.mark.usefixtures("double")
@@ -193,24 +195,25 @@ def test_second_derivative_of_a_loop(kernel):
         x = kernel.relu(x - shift, 0.5) + 0.5 * kernel.absolute(x - shift, 0.5)
         return kernel.maximum(x, shift * x + (1 - shift), 0.5)
 
-    def looped(x):
+    def looped(x, shifts):
         return jax.lax.scan(lambda x, s: (step(x, s), None), x, shifts)[0]
 
-    def unrolled(x):
+    def unrolled(x, shifts):
         for shift in shifts:
             x = step(x, shift)
         return x
 
+    @jax.jit
+    def derivatives(x, shifts):
+        return [
+            (jax.grad(f)(x, shifts), jax.grad(jax.grad(f))(x, shifts), jax.hessian(f)(x, shifts))
+            for f in (looped, unrolled)
+        ]
+
     for start in (1.0, 0.7):
-        first = step(start, 1.0)
-        shifts = jnp.stack([1.0, first, 0.3])
-        for derivative in (
-            jax.grad,
-            lambda f: jax.grad(jax.grad(f)),
-            lambda f: jax.jacfwd(jax.grad(f)),
-        ):
-            expected = jax.jit(derivative(unrolled))(start)
-            np.testing.assert_allclose(jax.jit(derivative(looped))(start), expected, rtol=1e-12)
+        shifts = jnp.array([1.0, float(step(start, 1.0)), 0.3])
+        got, expected = derivatives(start, shifts)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_correction_takes_the_right_derivative_of_relu_at_the_kink(kernel):

@@ -175,13 +175,13 @@ def test_second_derivative_of_a_loop(kernel):
             x = step(x, y)
         return x
 
-    for derivative in (
-        jax.grad,
-        lambda f: jax.grad(jax.grad(f)),
-        lambda f: jax.jacfwd(jax.grad(f)),
-    ):
-        expected = jax.jit(derivative(unrolled))(0.2)
-        np.testing.assert_allclose(jax.jit(derivative(looped))(0.2), expected, rtol=1e-11)
+    @jax.jit
+    def derivatives(x):
+        return [(jax.grad(f)(x), jax.grad(jax.grad(f))(x), jax.hessian(f)(x)) for f in both]
+
+    both = looped, unrolled
+    got, expected = derivatives(0.2)
+    np.testing.assert_allclose(got, expected, rtol=1e-11)
 
 
 # --- limits, padding, precision --------------------------------------------------------
