@@ -23,6 +23,7 @@ from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.evaluate import Replacement, evaluate
+from jaxsmooth.rules.registry import rule_of
 from jaxsmooth.verification import Proved, check_smooth, prove
 
 
@@ -195,7 +196,13 @@ class Smoothed:
 def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     """The smoothed program, compiled where all that it closes over is known."""
     graph, normal = prepared.graph, prepared.problem.normal
-    replaced = []
+    replaced: list[Any] = []
+    for equation in normal.equations:
+        instead = rule_of(equation).in_place_of(equation)
+        if instead is not None:
+            inputs = tuple(normal.original(a) for a in equation.inputs)
+            compute = functools.partial(_without_accuracy, instead)
+            replaced.append((equation.outputs[0], inputs, compute, np.float64(0.0)))
     for found, mu in zip(proved.result.sites, proved.mu, strict=True):
         active = found.site.active
         if not is_traced(active) and not np.any(active):
@@ -225,6 +232,10 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     if not is_traced(*accuracies, *constants_):
         run = jax.jit(run)
     return functools.partial(run, constants_, accuracies)
+
+
+def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Any:
+    return compute(*inputs)
 
 
 def _certificate(solved: _Solved, eps: Any, options: Options, name: str) -> Certificate:

@@ -152,10 +152,21 @@ class _Finder:
             numbers[a] if isinstance(a, Value) and a in numbers else self._number(a)
             for a in equation.inputs
         )
+        passed = _passed_on(equation, operands)
+        if passed is not None:
+            numbers[value] = passed
+            return True
         for step in _steps_of(equation, operands, len(steps)):
             steps.append(step)
         numbers[value] = len(steps)
         return len(steps) <= _MOST_STEPS
+
+
+def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
+    """The operand that a logical equation passes on because the other one is known."""
+    neutral = {p.and_p: 1.0, p.or_p: 0.0}.get(equation.primitive)
+    rest = [o for o in operands if isinstance(o, int)]
+    return rest[0] if len(rest) == 1 and neutral in operands else None
 
 
 def _steps_of(

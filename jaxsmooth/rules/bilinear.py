@@ -303,7 +303,8 @@ class BilinearRule(Rule):
         """Magnitude of B(dx, y) (operand 0) or B(x, dy) (operand 1)."""
         other = 1 - operand
         size = self.sizes(eq)[other]
-        if eq.known[other] is not None and m.entries is not None and not is_traced(m.entries):
+        known = eq.known[other] is not None and m.entries is not None
+        if known and not is_traced(size, m.entries, eq.ranges[other].center):
             size = min(size, self.live_norm(eq, operand, np.any(m.entries > 0, axis=0)))
         norm, total = up(times(size, m.norm)), None
         if m.total is not None:

@@ -106,6 +106,10 @@ class Rule:
         """Magnitudes of the results' changes; None stands for no change."""
         raise NotImplementedError
 
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        """What to compute in f_eps where nothing is smoothed; None for the equation itself."""
+        return None
+
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Response | None]:

@@ -40,6 +40,10 @@ def _function(equation: Equation) -> Piecewise:
     return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
 
 
+_BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n"})
+"""Operations that are not differentiable everywhere."""
+
+
 @functools.lru_cache(maxsize=1024)
 def _tie(function: Piecewise, kink: Kink) -> float:
     """Where JAX's derivative at the kink is: 0 at the left derivative, 1 at the right one.
@@ -65,6 +69,14 @@ class UnivariateRule(KinkRule):
 
     def has_kinks(self, equation: Equation) -> bool:
         return bool(_function(equation).joints.kinks)
+
+    def in_place_of(self, equation: Equation) -> Any:
+        # Kinks of the parts may cancel, but custom derivatives at them need not: relu(x) -
+        # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
+        if _BENT.isdisjoint(name for name, *_ in equation.params["steps"]):
+            return None
+        function = _function(equation)
+        return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)
 
     def kinks(self, eq: Local) -> tuple[Kink, ...]:
         """Kinks in the hull of the variable's range."""
