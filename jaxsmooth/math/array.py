@@ -106,6 +106,8 @@ def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     x = xp.abs(xp.where(infinite, 0.0, x))
     scale = xp.max(x, axis=axis, keepdims=True, initial=0.0)
     scale = xp.where(scale > 0, scale, 1.0)
+    # It cancels: as a constant it keeps derivatives right, and from overflowing.
+    scale = jax.lax.stop_gradient(scale) if xp is jnp else scale
     total = xp.sum((x / scale) ** 2, axis=axis)
     positive = total > 0
     root = xp.where(positive, xp.sqrt(xp.where(positive, total, 1.0)), 0.0)

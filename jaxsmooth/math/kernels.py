@@ -15,7 +15,7 @@ How it is evaluated, and why:
   third) derivatives almost everywhere;
 - with formulas whose own derivatives are right everywhere too: before JAX 0.12 the second
   derivative of a loop differentiates what is inside a `custom_jvp` and drops its rule.
-  Hence functions and corrections both take the right derivative at the kink;
+  Hence the derivatives that functions and corrections take at the kink must fit;
 - behind a mask: x / mu is only ever formed inside the window, where it is bounded. A
   division that overflows would turn the zeros of the branch not taken into NaN;
 - mu below the square root of the smallest normal number counts as 0, where the function
@@ -329,7 +329,14 @@ def _offset(kernel: Kernel, x: Array) -> Array:
 def _correction(kernel: Kernel, x: Array, mu: Array, tie: float = 1.0) -> Array:
     """relu_mu(x) - relu(x), where the derivative of relu at 0 is `tie` (if mu = 0: none)."""
     inside, t = _scaled(kernel, x, mu)
-    return mu * jnp.where(inside, kernel.unit_correction(t), _offset(kernel, x))
+    return mu * jnp.where(inside, _unit_correction(kernel, t, tie), _offset(kernel, x))
+
+
+def _unit_correction(kernel: Kernel, t: Array, tie: float) -> Array:
+    """relu_1(t) - relu(t), differentiable as a formula, the derivative of relu at 0 `tie`."""
+    correction = kernel.unit_correction(t)
+    # The added term is 0 everywhere; its derivative is not, at t = 0.
+    return correction if tie == 1 else correction + (1 - tie) * jnp.where(t == 0, t, 0.0)
 
 
 @partial(_correction.defjvp, symbolic_zeros=True)
@@ -342,7 +349,7 @@ def _correction_jvp(kernel: Kernel, tie: float, primals: Any, tangents: Any) -> 
     if not isinstance(dx, SymbolicZero):
         tangent = jnp.where(inside, excess, 0.0) * dx
     if not isinstance(dmu, SymbolicZero):
-        rate = kernel.unit_correction(t) - t * excess
+        rate = _unit_correction(kernel, t, tie) - t * excess
         tangent += jnp.where(inside, rate, _offset(kernel, x)) * dmu
     return _correction(kernel, x, mu, tie), tangent
 

@@ -52,7 +52,7 @@ def reach(kernel) -> float:
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
-    "name, mu",
+    ("name", "mu"),
     [("relu", 0.25), ("relu", 3.0), ("absolute", 3.0), ("maximum", 0.3), ("minimum", 0.3)],
 )
 def test_error_is_attained_and_not_exceeded(kernel, name, mu):
@@ -67,12 +67,13 @@ def test_error_is_attained_and_not_exceeded(kernel, name, mu):
     if name == "minimum":
         lower, upper = -upper, -lower
     error = (np.asarray(smoothed) - exact) / mu
-    assert error.min() >= lower - 1e-12 and error.max() <= upper + 1e-12
+    assert error.min() >= lower - 1e-12
+    assert error.max() <= upper + 1e-12
     np.testing.assert_allclose([error.min(), error.max()], [lower, upper], atol=1e-12)
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("name, mu", [("relu", 0.25), ("relu", 3.0), ("absolute", 3.0)])
+@pytest.mark.parametrize(("name", "mu"), [("relu", 0.25), ("relu", 3.0), ("absolute", 3.0)])
 def test_smoothness_is_attained_and_not_exceeded(kernel, name, mu):
     x = grid(mu, reach=10.0)
     slope = np.asarray(each(jax.grad(getattr(kernel, name)))(x, mu))
@@ -133,11 +134,9 @@ def test_slope_is_monotone_between_0_and_1_in_float32(kernel, name):
     anchors = [0.0, *(s * reach(kernel) * mu for s in (-1, 1))]
     x = np.sort(np.concatenate([a + near for a in anchors] + [grid(mu, 12.0, 4001)]))
     x = x.astype(np.float32)
-    if name == "relu":
-        slope = each(jax.grad(kernel.relu))(x, mu)
-    else:
-        slope = kernel.slope(x, mu)
-    assert np.min(slope) >= 0 and np.max(slope) <= 1
+    slope = each(jax.grad(kernel.relu))(x, mu) if name == "relu" else kernel.slope(x, mu)
+    assert np.min(slope) >= 0
+    assert np.max(slope) <= 1
     assert np.diff(slope).min() >= -1.2e-7  # exp of softplus is not monotone in its last bit
 
 
@@ -191,8 +190,16 @@ def test_second_derivative_at_the_kink(kernel):
 def test_second_derivative_of_a_loop(kernel):
     # JAX before 0.12 drops the rules of custom_jvp here: the formulas must do without.
     # The steps pass through the kink and through a tie, exactly.
+    ties = {
+        0.0: lambda x: jnp.where(x <= 0, 0.0, x),
+        0.5: lambda x: jnp.maximum(x, 0.0),
+        1.0: lambda x: jnp.where(x < 0, 0.0, x),
+    }
+
     def step(x, shift):
         x = kernel.relu(x - shift, 0.5) + 0.5 * kernel.absolute(x - shift, 0.5)
+        for tie, relu in ties.items():
+            x += jnp.sin(relu(x - shift) + kernel.correction(x - shift, 0.5, tie))
         return kernel.maximum(x, shift * x + (1 - shift), 0.5)
 
     def looped(x, shifts):
@@ -213,7 +220,23 @@ def test_second_derivative_of_a_loop(kernel):
     for start in (1.0, 0.7):
         shifts = jnp.array([1.0, float(step(start, 1.0)), 0.3])
         got, expected = derivatives(start, shifts)
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("tie", [0.0, 0.5, 1.0])
+def test_correction_at_the_kink_under_every_convention(kernel, tie):
+    def derivatives(x, mu):
+        f = lambda x, mu: kernel.correction(x, mu, tie)  # noqa: E731
+        return f(x, mu), jax.grad(f)(x, mu), jax.hessian(f, (0, 1))(x, mu)
+
+    value, first, second = jax.jit(derivatives)(0.0, 0.5)
+    assert float(value) == pytest.approx(0.5 * float(kernel.unit_correction(0.0)))
+    assert float(first) == pytest.approx(float(kernel.slope(0.0, 0.5)) - tie)
+    mixed = [second[0][1], second[1][0], second[1][1]]
+    np.testing.assert_allclose(mixed, 0, atol=1e-12)
+    for leaf in jax.tree.leaves(jax.jit(derivatives)(0.0, 0.0)):
+        assert float(leaf) == 0
 
 
 def test_correction_takes_the_right_derivative_of_relu_at_the_kink(kernel):
@@ -314,7 +337,7 @@ def test_nan_passes_through(kernel):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
 def test_dtypes_are_kept_under_strict_promotion(kernel, dtype):
     x = grid(0.25, 16.0, 65)
-    names = {name: 1 for name in [*SCALAR, "slope"]} | {"maximum": 2, "minimum": 2}
+    names = dict.fromkeys([*SCALAR, "slope"], 1) | {"maximum": 2, "minimum": 2}
 
     def everything(x, mu):
         operands = x, 0.5 * x[::-1]
@@ -358,7 +381,8 @@ def test_accuracy_per_element(kernel, name):
     np.testing.assert_allclose(jax.jit(f)(x, mu), expected, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(jax.jit(jax.vmap(f, (1, 0), 1))(x, mu), expected, rtol=1e-6)
     gradient = jax.jit(jax.grad(lambda mu: f(x, mu).sum()))(mu)
-    assert gradient.shape == mu.shape and np.isfinite(gradient).all()
+    assert gradient.shape == mu.shape
+    assert np.isfinite(gradient).all()
 
 
 def test_modes_of_differentiation_agree(kernel):
@@ -434,7 +458,8 @@ def test_errors_name_what_is_wrong(kernel):
     with pytest.raises(ArgumentError, match=r"\(2,\) does not broadcast to \(3,\)"):
         kernel.relu(jnp.ones(3), jnp.ones(2))
     assert kernel_named(kernel.name) is kernel
-    assert kernel == KERNELS[kernel.name] and hash(kernel) == hash(kernel_named(kernel.name))
+    assert kernel == KERNELS[kernel.name]
+    assert hash(kernel) == hash(kernel_named(kernel.name))
 
 
 def test_formulas_of_the_design():

@@ -122,7 +122,8 @@ def test_projection_in_float32_of_long_vectors(n):
         p = np.asarray(jax.jit(simplex_projection)(z))
         expected = projection_by_bisection(z.astype(np.float64))
         np.testing.assert_allclose(p, expected, atol=3e-7)
-        assert p.min() >= 0 and p.astype(np.float64).sum() == pytest.approx(1, abs=1e-5)
+        assert p.min() >= 0
+        assert p.astype(np.float64).sum() == pytest.approx(1, abs=1e-5)
 
 
 # --- derivatives ---------------------------------------------------------------------
@@ -245,7 +246,8 @@ def test_dtypes_are_kept_under_strict_promotion(kernel, dtype):
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         for mu in (0.25, np.float64(0.25), jnp.full((3, 4), 0.25, dtype), jnp.full(4, 0.25)):
             got = jax.jit(kernel.maximum)(low, mu)
-            assert got.dtype == dtype and got.shape == (3, 4)
+            assert got.dtype == dtype
+            assert got.shape == (3, 4)
         slope = jax.jit(jax.grad(lambda x: kernel.maximum(x, 0.25).sum()))(low)
         assert slope.dtype == dtype
     eps = float(jnp.finfo(dtype).eps)
