@@ -174,7 +174,7 @@ class Smoothed:
     def _analysed(self, args: tuple[Any, ...]) -> _Solved:
         shapes = jax.tree_util.tree_map(_shape_of, args)
         leaves, treedef = jax.tree_util.tree_flatten(shapes)
-        key = (treedef, tuple((s.shape, s.dtype) for s in leaves), jax.config.jax_enable_x64)
+        key = (treedef, tuple((s.shape, s.dtype) for s in leaves), jnp.result_type(float))
         with self._lock:
             solved = self._solved.get(key)
             if solved is None:
@@ -270,7 +270,7 @@ def _certificate(solved: _Solved, eps: Any, options: Options, name: str) -> Cert
         allocation=options.allocation if isinstance(options.allocation, str) else "explicit",
         norm=options.norm,
         function=name,
-        versions=_compat.versions(),
+        versions=tuple(sorted(_compat.versions().items())),
         **shared,
     )
 
@@ -293,7 +293,7 @@ def _shape_of(x: Any) -> jax.ShapeDtypeStruct:
                 "arguments with functools.partial before smoothing"
             )
         x = jnp.asarray(x)
-    keys = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    keys = jnp.issubdtype(x.dtype, jax.dtypes.extended)
     dtype = x.dtype if keys else jax.dtypes.canonicalize_dtype(x.dtype)
     return jax.ShapeDtypeStruct(x.shape, dtype)
 
@@ -306,7 +306,7 @@ def _declared(leaf: Any, value: Any) -> Any:
         value is not leaf.value
         and not isinstance(value, jax.ShapeDtypeStruct)
         and not is_traced(value, leaf.value)
-        and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+        and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
         and not np.array_equal(np.asarray(value), np.asarray(leaf.value), equal_nan=False)
     )
     if differs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -266,6 +267,7 @@ def test_whole_demo(which, tmp_path, monkeypatch, capsys):
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert text.count("data:image/svg+xml;base64,") == 3
     assert not re.search(r"(src|href)=['\"](?!data:)", text), "the report loads nothing"
+    assert str(Path(network.__file__).parent) not in text, "the report names no folders"
     assert (tmp_path / "jaxsmooth-demo.npz").exists()
 
 

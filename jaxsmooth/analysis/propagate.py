@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxsmooth import errors
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
-from jaxsmooth.math.array import Array, down, namespace, norm2, real, times, up
+from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, real, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.perron import perron_bound
@@ -196,12 +196,13 @@ class _Pass:
                 f"{describe(equation)} reads a value of type {atom.dtype} that is not known. "
                 "Make it known with jaxsmooth.fixed."
             )
+        assert isinstance(atom, Value)
         return self.ranges[atom], None
 
     def _point(self, known: Any, shape: tuple[int, ...]) -> Range:
         if not _is_number_dtype(known):
             return point(np.zeros(shape), len(self.problem.domain.leaves))
-        if not isinstance(known, jax.core.Tracer):
+        if not is_traced(known):
             known = np.asarray(known)
         return point(real(known), len(self.problem.domain.leaves))
 
@@ -349,6 +350,7 @@ class _Pass:
         known = self.normal.value_of(atom, atom.shape)
         if known is not None:
             return self._point(known, atom.shape), None
+        assert isinstance(atom, Value)
         return self.ranges[atom], self.changes.get(atom)
 
     def _effects(self, changes: Sequence[Perturbation | None], norm: str) -> Array:
@@ -397,9 +399,9 @@ def _relative(mu: Array) -> Array:
 
 
 def _is_number(value: Atom) -> bool:
-    return not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+    return not jnp.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def _is_number_dtype(known: Any) -> bool:
     dtype = getattr(known, "dtype", None)
-    return dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)

@@ -102,6 +102,7 @@ def line_figure(line: Callable[[np.ndarray], Line], proved: float) -> Any:
         below.plot(part.t, part.slope, color=_F, label="f", linewidth=1)
         below.plot(part.t, part.smooth_slope, color=_F_EPS, label="f_eps", linewidth=1)
         below.set_xlabel("t")
+        below.locator_params(axis="x", nbins=5)
     axes[0, 0].set_ylabel("error")
     axes[1, 0].set_ylabel("derivative of one score")
     axes[0, 0].legend(fontsize=8, loc="center left")
@@ -125,8 +126,9 @@ def _close_up(line: Callable[[np.ndarray], Line], whole: Line) -> Line:
     half = 1 / 2**12
     while half < 1 / 4:
         around = line(np.linspace(max(0.0, peak - half), min(1.0, peak + half), _POINTS))
-        ends = max(around.error[0], around.error[-1])
-        if ends < 0.7 * np.max(around.error):
+        # At an end of the segment there is no more to show.
+        ends = [around.error[0]] * (peak > half) + [around.error[-1]] * (peak + half < 1)
+        if ends and max(ends) < 0.7 * np.max(around.error):
             return around
         half *= 2
     return whole

@@ -20,13 +20,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 Array = Any  # numpy.ndarray, float, or a JAX tracer
 
 
 def is_traced(*arrays: Array) -> bool:
     """Whether any of the arrays is a tracer."""
-    return any(isinstance(a, jax.core.Tracer) for a in arrays)
+    return any(isinstance(a, Tracer) for a in arrays)
 
 
 def namespace(*arrays: Array) -> Any:

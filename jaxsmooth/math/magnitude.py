@@ -79,12 +79,11 @@ def tighten(entries: Array | None, norm: Array, total: Array | None = None) -> M
         norm = namespace(norm, total).minimum(norm, total)
     if entries is None:
         return Magnitude(None, norm, total)
-    rank = entries.ndim - 1
+    rank, size = entries.ndim - 1, entries.size
     axes = tuple(range(1, rank + 1))
     xp = namespace(entries, norm, total)
     entries = xp.minimum(entries, column(norm, rank))
     if total is not None:
-        size = entries[0].size if len(entries) else 1
         total = xp.minimum(total, up(xp.sum(entries, axis=axes), size))
     return Magnitude(entries, xp.minimum(norm, norm2(entries, axes)), total)
 

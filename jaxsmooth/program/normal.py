@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.evaluate import bind_equation
@@ -107,7 +108,7 @@ def _varying(equations: Sequence[Equation], inputs: Sequence[Value]) -> set[Valu
 
 def _fold(equation: Equation, values: dict[Value, Any]) -> None:
     operands = [a.value if isinstance(a, Literal) else values[a] for a in equation.inputs]
-    if any(isinstance(o, jax.core.Tracer) for o in operands):
+    if any(isinstance(o, Tracer) for o in operands):
         results = bind_equation(equation.eqn, operands)
     else:
         with jax.ensure_compile_time_eval():
@@ -132,7 +133,7 @@ def _broadcast(
         if atom.shape == shape or (known and atom.shape == ()):
             inputs.append(atom)
             continue
-        wide = Value(jax.core.ShapedArray(shape, atom.dtype))
+        wide = Value(ShapedArray(shape, atom.dtype))
         narrow[wide] = atom
         inputs.append(wide)
         if known:
@@ -151,7 +152,7 @@ def _broadcast(
 
 
 def _broadcast_value(value: Any, shape: tuple[int, ...]) -> Any:
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return jax.numpy.broadcast_to(value, shape)
     with jax.ensure_compile_time_eval():
         return jax.numpy.broadcast_to(value, shape)

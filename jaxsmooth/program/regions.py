@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
@@ -113,9 +114,9 @@ class _Finder:
     def _uniform(self, atom: Atom) -> bool:
         """Whether the atom is one known number everywhere."""
         value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
-        if value is None or isinstance(value, jax.core.Tracer) or not np.size(value):
+        if value is None or isinstance(value, Tracer) or not np.size(value):
             return False
-        if jax.dtypes.issubdtype(atom.dtype, jax.dtypes.extended):
+        if jnp.issubdtype(atom.dtype, jax.dtypes.extended):
             return False
         flat = np.asarray(value).reshape(-1)
         return bool(np.all(flat == flat[0]))
@@ -145,8 +146,9 @@ class _Finder:
             return True
         equation = self.producers[value]
         for atom in equation.inputs:
-            varies = isinstance(atom, Value) and atom in self.varies
-            if varies and not self._collect(atom, steps, numbers):
+            if not isinstance(atom, Value) or atom not in self.varies:
+                continue
+            if not self._collect(atom, steps, numbers):
                 return False
         operands = tuple(
             numbers[a] if isinstance(a, Value) and a in numbers else self._number(a)

@@ -147,7 +147,6 @@ class BilinearRule(Rule):
 
     def range(self, eq: Local) -> list[Range]:
         x, y = eq.ranges
-        terms = self.terms(eq)
         xp = namespace(x.lo, x.hi, y.lo, y.hi, x.radius, y.radius)
         center = self.multiply(eq, x.center, y.center)
         rounding, slack = self._rounding(eq, x.center, y.center)
@@ -303,9 +302,9 @@ class BilinearRule(Rule):
         """Magnitude of B(dx, y) (operand 0) or B(x, dy) (operand 1)."""
         other = 1 - operand
         size = self.sizes(eq)[other]
-        known = eq.known[other] is not None and m.entries is not None
-        if known and not is_traced(size, m.entries, eq.ranges[other].center):
-            size = min(size, self.live_norm(eq, operand, np.any(m.entries > 0, axis=0)))
+        entries, traced = m.entries, is_traced(size, m.entries, eq.ranges[other].center)
+        if eq.known[other] is not None and entries is not None and not traced:
+            size = min(size, self.live_norm(eq, operand, np.any(entries > 0, axis=0)))
         norm, total = up(times(size, m.norm)), None
         if m.total is not None:
             squares, sums = self.columns(eq, other)
@@ -328,6 +327,7 @@ class BilinearRule(Rule):
 
     def stacked_slices(self, eq: Local, operand: int, m: Magnitude) -> Array:
         """Slice norms of a stack of perturbations of one operand: (N, *result)."""
+        assert m.entries is not None
         xp = namespace(m.norm, m.entries)
         return xp.stack(
             [self.slices(eq, operand, e, n) for e, n in zip(m.entries, m.norm, strict=True)]

@@ -95,6 +95,7 @@ class _AlongAxes(Rule):
 
     def slice_norms(self, eq: Local, m: Magnitude) -> Array:
         """2-norms of the perturbation along the axes: (N, *shape with kept dimensions)."""
+        assert m.entries is not None
         axes = tuple(a + 1 for a in self.axes(eq))
         shape = list(m.entries.shape)
         for a in axes:

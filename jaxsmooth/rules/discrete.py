@@ -75,7 +75,8 @@ class ComparisonRule(DiscreteRule):
         shape = eq.equation.outputs[0].shape
         first, second = eq.equation.inputs
         if first is second:
-            return (np.full(shape, float(self.of_itself)),) * 2
+            value = np.full(shape, float(self.of_itself))
+            return value, value
         true, false = self.decide(*eq.ranges)
         xp = namespace(true, false)
         lo, hi = xp.where(true, 1.0, 0.0), xp.where(false, 0.0, 1.0)
