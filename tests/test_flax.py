@@ -430,7 +430,6 @@ class TestNNX:
         near = (ball(0.1, center=params), fixed(statistics), box(x - 0.1, x + 0.1))
         attack(f, near, params, statistics, x)
 
-    @pytest.mark.xfail(raises=ValueError, reason="a random key among the arguments")
     def test_random_state_as_an_argument(self):
         graph, params, rest = nnx.split(network(Network), nnx.Param, ...)
         x = normal(11, 2, 4)
