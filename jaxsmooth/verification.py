@@ -21,7 +21,9 @@ from jaxsmooth.math.array import Array, is_traced, namespace, unit_roundoff
 from jaxsmooth.rules.registry import describe
 
 # Passes that re-solve the allocation with the weights that the last accuracies gave.
-_MOST_SOLVES = 6
+_MOST_SOLVES = 12
+# The part of the budget that is tried next where one is too large for the ranges.
+_LESS = 0.125
 # Part of the budget that is kept back for rounding.
 _SLACK = 1e-12
 # A budget is used up when this part of it is.
@@ -88,25 +90,36 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
     check_finite(first)
     budget = eps * (1 - _SLACK)
     mu = allocation.solve(wanted, first, budget)
-    result = propagate(problem, mu)
     if is_traced(eps, *mu):
-        return _scaled(eps, mu, result)
+        return _scaled(eps, mu, propagate(problem, mu))
+    found: tuple[list[Array], Pass] | None = None
+    weights, part = first, 1.0
     for _ in range(_MOST_SOLVES):
-        spent = constants.error(result, mu)
-        if _FULL * eps <= spent <= eps:
-            break
-        if not np.isfinite(spent):
-            # The ranges diverge at these accuracies: start again from smaller ones.
-            mu = [m * 2.0**-10 for m in mu]
+        result = _try(problem, mu)
+        if result is None:
+            # The ranges diverge at these accuracies, or leave the domain of something
+            # downstream: try with a part of the budget.
+            part *= _LESS
         else:
-            mu = allocation.solve(wanted, result, budget)
-        result = propagate(problem, mu)
-    if not np.isfinite(constants.error(result, mu)):
+            found, weights = (mu, result), result
+            if _FULL * part * eps <= constants.error(result, mu) <= eps:
+                break
+        mu = allocation.solve(wanted, weights, part * budget)
+    if found is None:
         raise errors.CertificationError(
             f"no accuracies were found that keep the error within eps = {float(eps)}: the ranges "
             "of the values grow without bound with them. Give tighter bounds."
         )
-    return _scaled(eps, mu, result)
+    return _scaled(eps, *found)
+
+
+def _try(problem: Problem, mu: list[Array]) -> Pass | None:
+    """A pass with these accuracies; None if its error has no finite bound."""
+    try:
+        result = propagate(problem, mu)
+    except errors.CertificationError:
+        return None
+    return result if np.isfinite(constants.error(result, mu)) else None
 
 
 def _scaled(eps: Array, mu: Sequence[Array], result: Pass) -> Proved:

@@ -17,8 +17,11 @@ from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.graph import Graph, trace
+from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
+from jaxsmooth.rules.smoothed import SMOOTHED
+from jaxsmooth.rules.univariate import is_located
 
 NORMS = ("l2", "linf")
 ASSUMPTIONS = (
@@ -86,7 +89,10 @@ def prepare(
         for value, leaf in zip(graph.inputs, domain.leaves, strict=True)
         if leaf.fixed
     }
-    normal = normalise(graph, known, [graph.inputs[j] for j in leaves], [regions(is_known)])
+    varying = [graph.inputs[j] for j in leaves]
+    normal = normalise(
+        graph, known, varying, [regions(is_known, is_located)], (*COMPOSITES, *SMOOTHED)
+    )
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)

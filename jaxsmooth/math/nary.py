@@ -234,14 +234,13 @@ def simplex_projection(z: Array) -> Array:
     total = jnp.cumsum(descending, axis=-1)
     count = jnp.arange(1, z.shape[-1] + 1, dtype=z.dtype)
     kept = 1 + jnp.broadcast_to(count, z.shape) * descending > total
-    last = jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1) - 1
     # A long cumulative sum is inexact, and a threshold near -1 is coarser than many small
     # p are. Measure from the least entry kept, and let Newton's method on the convex
     # piecewise linear equation sum (z - t)_+ = 1 repair a support that was misjudged.
-    least = jnp.take_along_axis(descending, last, axis=-1)
+    least = jnp.min(jnp.where(kept, descending, 0.0), axis=-1, keepdims=True)
     z = z - least
-    size = (last + 1).astype(z.dtype)
-    t = (jnp.take_along_axis(total, last, axis=-1) - 1) / size - least
+    size = jnp.maximum(jnp.sum(kept, axis=-1, keepdims=True), 1).astype(z.dtype)
+    t = (jnp.sum(jnp.where(kept, descending, 0.0), axis=-1, keepdims=True) - 1) / size - least
     for _ in range(3):
         excess = jnp.maximum(z - t, 0.0)
         size = jnp.maximum(jnp.sum(excess > 0, axis=-1, keepdims=True), 1).astype(z.dtype)

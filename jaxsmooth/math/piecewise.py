@@ -72,6 +72,11 @@ class Piecewise:
         """
         return self.kinks_within(-np.inf, np.inf)
 
+    @property
+    def located(self) -> bool:
+        """Whether all kinks were found, but perhaps in the tails."""
+        return not (self.cells.undecided & self.joints.broken)[1:-1].any()
+
     def kinks_within(self, lo: float, hi: float) -> tuple[Kink, ...]:
         """The kinks in [lo, hi]: all of them wherever the slope over [lo, hi] is finite.
 

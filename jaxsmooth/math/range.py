@@ -97,7 +97,17 @@ class Range:
 def point(value: Array, leaves: int) -> Range:
     """The range of a known number."""
     value = real(value)
-    return Range(value, value, value, 0.0, np.zeros(leaves), 0.0)
+    center, ball = _finite(value, 0.0)
+    return Range(value, value, center, ball, np.zeros(leaves), ball)
+
+
+def _finite(center: Array, ball: Array) -> tuple[Array, Array]:
+    """The ball with a finite center: all of space if the center is not."""
+    xp = namespace(center, ball)
+    finite = xp.isfinite(center)
+    if xp is np and finite.all():
+        return center, ball
+    return xp.where(finite, center, 0.0), xp.where(xp.all(finite), ball, np.inf)
 
 
 def enclose(
@@ -124,6 +134,8 @@ def enclose(
     hi = xp.where(xp.isnan(hi), np.inf, hi)
     center = xp.clip(xp.where(xp.isfinite(center), center, 0.0), lo, hi)
     ball = xp.minimum(up(radii.radius(gains) + rest), radius)
+    # Between bounds that are both infinite (padding of a maximum) no point is finite.
+    (_, rest), (center, ball) = _finite(center, rest), _finite(center, ball)
     lo = xp.maximum(lo, down(center - ball))
     hi = xp.minimum(hi, up(center + ball))
     ball = xp.minimum(ball, norm2(up(xp.maximum(hi - center, center - lo))))

@@ -1,20 +1,14 @@
-"""Recognising composite functions by their equations.
+"""Recognising composite functions by matching their equations against references.
 
-Softmax and its kin hide their structure when they are enclosed equation by equation. A
-composite is recognised by matching the graph backwards against the traced equations of
-reference functions, with the JAX that is installed, never by name: a user's own
-``jnp.exp(x) / jnp.exp(x).sum()`` matches, a user's function called ``softmax`` that does
-something else does not.
-
-The equation that computes the composite's result is replaced by one `Equation` whose
-primitive is the composite's key. The numerical-stability ``max`` inside is then dead: it
-is no site, for the function does not depend on it.
+A composite is recognised by matching the graph backwards against the traced equations of
+reference functions, with the JAX that is installed, never by name. The equation that
+computes its result is replaced by one `Equation` whose primitive is the composite's key.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,125 +18,103 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
+from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
+from jaxsmooth.program.layout import Producers
 
-SOFTMAX = Primitive("softmax")
-LOG_SOFTMAX = Primitive("log_softmax")
-LOGSUMEXP = Primitive("logsumexp")
 LOGADDEXP = Primitive("logaddexp")
 
-# How many equations back from a result its reduction may stand.
-_REACH = 12
 _IGNORED = frozenset({"sharding", "out_sharding", "name", "weak_type"})
 _COMMUTATIVE = frozenset({p.add_p, p.mul_p, p.max_p, p.min_p})
 
 
-def _shifted(x: Any, axes: tuple[int, ...], frozen: bool) -> tuple[Any, Any]:
-    top = jnp.max(x, axes, keepdims=True)
-    top = jax.lax.stop_gradient(top) if frozen else top
-    return top, jnp.exp(x - top)
+@dataclass(frozen=True)
+class Composite:
+    """A function to recognise.
+
+    Attributes:
+      key: the primitive of the equation that stands for it.
+      function: the reference; it is traced with the JAX that is installed.
+      last: primitives that may compute its result.
+      operands: ``operands(equation, producers)`` gives shapes and dtypes of the reference's
+        operands if the equation computes its result; None if it does not.
+    """
+
+    key: Primitive
+    function: Callable[..., Any]
+    last: frozenset[Any]
+    operands: Callable[[Equation, Producers], tuple[jax.ShapeDtypeStruct, ...] | None]
 
 
-def _softmax(frozen: bool) -> Callable[..., Any]:
-    def reference(x: Any, axes: tuple[int, ...]) -> Any:
-        _, e = _shifted(x, axes, frozen)
-        return e / jnp.sum(e, axes, keepdims=True)
-
-    return reference
+def _scalars(equation: Equation, producers: Producers) -> tuple[jax.ShapeDtypeStruct, ...]:
+    # Equations of elementwise functions are the same for all shapes.
+    x = jax.ShapeDtypeStruct((), equation.outputs[0].dtype)
+    return (x, x)
 
 
-def _log_softmax(frozen: bool) -> Callable[..., Any]:
-    def reference(x: Any, axes: tuple[int, ...]) -> Any:
-        top, e = _shifted(x, axes, frozen)
-        return x - top - jnp.log(jnp.sum(e, axes, keepdims=True))
-
-    return reference
-
-
-def _logsumexp(frozen: bool, keepdims: bool) -> Callable[..., Any]:
-    def reference(x: Any, axes: tuple[int, ...]) -> Any:
-        top, e = _shifted(x, axes, frozen)
-        if not keepdims:
-            top = jnp.squeeze(top, axes)
-        return jnp.log(jnp.sum(e, axes, keepdims=keepdims)) + top
-
-    return reference
-
-
-_ALONG_AXES: tuple[tuple[Primitive, Callable[..., Any]], ...] = (
-    (SOFTMAX, lambda x, axes: jax.nn.softmax(x, axes)),
-    (SOFTMAX, _softmax(True)),
-    (SOFTMAX, _softmax(False)),
-    (SOFTMAX, lambda x, axes: jnp.exp(x) / jnp.sum(jnp.exp(x), axes, keepdims=True)),
-    (LOG_SOFTMAX, lambda x, axes: jax.nn.log_softmax(x, axes)),
-    (LOG_SOFTMAX, _log_softmax(True)),
-    (LOG_SOFTMAX, _log_softmax(False)),
-    (LOG_SOFTMAX, lambda x, axes: x - jax.nn.logsumexp(x, axes, keepdims=True)),
-    (LOGSUMEXP, lambda x, axes: jax.nn.logsumexp(x, axes)),
-    (LOGSUMEXP, lambda x, axes: jax.nn.logsumexp(x, axes, keepdims=True)),
-    (LOGSUMEXP, _logsumexp(True, False)),
-    (LOGSUMEXP, _logsumexp(True, True)),
-    (LOGSUMEXP, _logsumexp(False, False)),
-    (LOGSUMEXP, _logsumexp(False, True)),
-    (LOGSUMEXP, lambda x, axes: jnp.log(jnp.sum(jnp.exp(x), axes))),
-    (LOGSUMEXP, lambda x, axes: jnp.log(jnp.sum(jnp.exp(x), axes, keepdims=True))),
+COMPOSITES = (
+    Composite(LOGADDEXP, jnp.logaddexp, frozenset({p.select_n_p}), _scalars),
+    Composite(
+        LOGADDEXP,
+        lambda x, y: jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y))),
+        frozenset({p.add_p}),
+        _scalars,
+    ),
 )
-_ELEMENTWISE: tuple[tuple[Primitive, Callable[..., Any]], ...] = (
-    (LOGADDEXP, jnp.logaddexp),
-    (LOGADDEXP, lambda x, y: jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y)))),
-)
+"""Composites that every program is searched for."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    key: Primitive
     graph: Graph
     producers: dict[Value, Equation]
 
 
-def _traced(key: Primitive, function: Callable[..., Any], *args: Any) -> _Reference:
-    graph = from_jaxpr(jax.make_jaxpr(function)(*args))
-    equations = live(list(graph.equations()), graph.outputs)
-    return _Reference(key, graph, {v: e for e in equations for v in e.outputs})
-
-
 @functools.lru_cache(maxsize=1024)
-def _references(shape: tuple[int, ...], dtype: Any, axes: tuple[int, ...]) -> list[_Reference]:
-    x = jax.ShapeDtypeStruct(shape, dtype)
-    return [_traced(key, functools.partial(f, axes=axes), x) for key, f in _ALONG_AXES]
-
-
-@functools.lru_cache(maxsize=64)
-def _elementwise_references(dtype: Any) -> list[_Reference]:
-    x = jax.ShapeDtypeStruct((), dtype)
-    return [_traced(key, f, x, x) for key, f in _ELEMENTWISE]
+def _reference(
+    function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...]
+) -> _Reference:
+    graph = from_jaxpr(jax.make_jaxpr(function)(*operands))
+    # What a program goes through before it is searched, its references go through too.
+    equations = exponentials(live(list(graph.equations()), graph.outputs), graph.outputs)
+    return _Reference(graph, {v: e for e in equations for v in e.outputs})
 
 
 def composites(
-    equations: Sequence[Equation], outputs: Sequence[Atom], folded: Sequence[Equation] = ()
+    equations: Sequence[Equation],
+    outputs: Sequence[Atom],
+    folded: Sequence[Equation] = (),
+    wanted: Sequence[Composite] = COMPOSITES,
 ) -> list[Equation]:
     """The equations with every recognised composite as one equation, dead ones dropped.
 
     Args:
       equations: live equations in order.
       outputs: what the program returns.
-      folded: equations whose values are known; a composite may hold some, such as the
-        zeros that `jax.nn.logsumexp` puts in place of an infinite maximum.
-
-    Returns:
-      Equations; a composite's ``params`` hold ``axes`` where it runs along axes.
+      folded: equations whose values are known; a composite may hold some.
+      wanted: the composites to look for.
     """
     producers = {v: e for e in (*folded, *equations) for v in e.outputs}
     result: list[Equation] = []
     for equation in equations:
-        result.append(_recognise(equation, producers) or equation)
+        result.append(_recognise(equation, producers, wanted) or equation)
     return live(result, outputs)
 
 
-def _recognise(equation: Equation, producers: dict[Value, Equation]) -> Equation | None:
+def _recognise(
+    equation: Equation, producers: Producers, wanted: Sequence[Composite]
+) -> Equation | None:
     if equation.eqn is None or len(equation.outputs) != 1:
         return None
-    for reference, params in _candidates(equation, producers):
+    if not jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
+        return None
+    for composite in wanted:
+        if equation.primitive not in composite.last:
+            continue
+        operands = composite.operands(equation, producers)
+        if operands is None:
+            continue
+        reference = _reference(composite.function, operands)
         bindings: dict[Value, Atom] = {}
         end = reference.graph.outputs[0]
         if not isinstance(end, Value) or end not in reference.producers:
@@ -150,48 +122,7 @@ def _recognise(equation: Equation, producers: dict[Value, Equation]) -> Equation
         if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
             continue
         inputs = tuple(bindings[v] for v in reference.graph.inputs)
-        return Equation(
-            reference.key, params, inputs, equation.outputs, equation.path, equation.source
-        )
-    return None
-
-
-def _candidates(
-    equation: Equation, producers: dict[Value, Equation]
-) -> Iterator[tuple[_Reference, dict[str, Any]]]:
-    dtype = equation.outputs[0].dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return
-    if equation.primitive in (p.select_n_p, p.add_p):
-        for reference in _elementwise_references(dtype):
-            yield reference, {}
-    if equation.primitive in (p.div_p, p.sub_p, p.add_p, p.log_p):
-        found = _reduction(equation, producers)
-        if found is not None:
-            shape, axes = found
-            for reference in _references(shape, dtype, axes):
-                yield reference, {"axes": axes}
-
-
-def _reduction(
-    equation: Equation, producers: dict[Value, Equation]
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Shape and axes of the nearest sum of exponentials upstream."""
-    frontier = [equation]
-    for _ in range(_REACH):
-        following: list[Equation] = []
-        for e in frontier:
-            for atom in e.inputs:
-                producer = producers.get(atom) if isinstance(atom, Value) else None
-                if producer is None:
-                    continue
-                if producer.primitive is p.reduce_sum_p:
-                    summed = producer.inputs[0]
-                    source = producers.get(summed) if isinstance(summed, Value) else None
-                    if source is not None and source.primitive is p.exp_p:
-                        return tuple(summed.shape), tuple(producer.params["axes"])
-                following.append(producer)
-        frontier = following
+        return Equation(composite.key, {}, inputs, equation.outputs, equation.path, equation.source)
     return None
 
 
@@ -199,7 +130,7 @@ def _same_equation(
     wanted: Equation,
     found: Equation,
     reference: _Reference,
-    producers: dict[Value, Equation],
+    producers: Producers,
     bindings: dict[Value, Atom],
 ) -> bool:
     """Whether an equation and all that it reads match the reference's; fills bindings."""
@@ -223,7 +154,7 @@ def _same_atom(
     wanted: Atom,
     found: Atom,
     reference: _Reference,
-    producers: dict[Value, Equation],
+    producers: Producers,
     bindings: dict[Value, Atom],
 ) -> bool:
     if isinstance(wanted, Literal):
@@ -249,4 +180,9 @@ def _identical(a: Atom, b: Atom) -> bool:
 
 def _same_params(a: dict[str, Any], b: dict[str, Any]) -> bool:
     keys = (a.keys() | b.keys()) - _IGNORED
-    return all(a.get(k) == b.get(k) for k in keys)
+    return all(_same_param(a.get(k), b.get(k)) for k in keys)
+
+
+def _same_param(a: Any, b: Any) -> bool:
+    nan = isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b)
+    return nan or a == b

@@ -17,8 +17,9 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.evaluate import bind_equation
+from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
-from jaxsmooth.program.match import LOGADDEXP, composites
+from jaxsmooth.program.match import COMPOSITES, LOGADDEXP, Composite, composites
 
 ELEMENTWISE = frozenset(
     {
@@ -70,6 +71,7 @@ def normalise(
     known: Mapping[Value, Any],
     varying: Sequence[Value],
     rewrites: Sequence[Rewrite] = (),
+    wanted: Sequence[Composite] = COMPOSITES,
 ) -> Normal:
     """Bring a graph into normal form.
 
@@ -78,6 +80,7 @@ def normalise(
       known: inputs whose values are known.
       varying: inputs that derivatives are taken in.
       rewrites: further recognisers, applied after `composites`.
+      wanted: composites to look for.
     """
     values = {**graph.constants, **known}
     equations: list[Equation] = []
@@ -89,7 +92,8 @@ def normalise(
             folded.append(equation)
         else:
             equations.append(equation)
-    equations = composites(equations, graph.outputs, folded)
+    equations = exponentials(equations, graph.outputs)
+    equations = composites(equations, graph.outputs, folded, wanted)
     equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
     varies = _varying(equations, varying)
     for rewrite in rewrites:

@@ -33,13 +33,22 @@ Params: ``steps``, a tuple of (operation, operands, exponent), with operands as 
 # The largest number of steps that is worth enclosing as one function.
 _MOST_STEPS = 200
 _EXTREMA = frozenset({p.max_p, p.min_p})
+# Steps that equation by equation would be refused where they are not decided.
+_JUMPING = frozenset({"select_n", "sign", "gt", "ge", "lt", "le", "eq", "ne", "is_finite"})
 _IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
 
 
 def regions(
     known_operation: Callable[[str], bool],
+    located: Callable[[Equation], bool] = lambda region: True,
 ) -> Callable[[Sequence[Equation], Sequence[Atom], dict[Value, Any], set[Value]], list[Equation]]:
-    """A rewrite that replaces regions of operations with these names."""
+    """A rewrite that replaces regions of operations with these names.
+
+    Args:
+      known_operation: whether a region may hold an operation of that name.
+      located: whether the kinks of a region could be found. One whose kinks could not keeps
+        its equations if each of them is continuous, for each is then smoothed by itself.
+    """
 
     def rewrite(
         equations: Sequence[Equation],
@@ -47,7 +56,7 @@ def regions(
         known: dict[Value, Any],
         varies: set[Value],
     ) -> list[Equation]:
-        finder = _Finder(known_operation, known, varies)
+        finder = _Finder(known_operation, located, known, varies)
         return live([finder.visit(e) for e in equations], outputs)
 
     return rewrite
@@ -56,6 +65,7 @@ def regions(
 @dataclass(eq=False)
 class _Finder:
     known_operation: Callable[[str], bool]
+    located: Callable[[Equation], bool]
     known: dict[Value, Any]
     varies: set[Value]
     producers: dict[Value, Equation] = field(default_factory=dict)
@@ -133,7 +143,10 @@ class _Finder:
         if not self._collect(final.outputs[0], steps, numbers):
             return final
         params = {"steps": tuple(steps), "final": final}
-        return _replaced(final, UNIVARIATE, params, (root,))
+        region = _replaced(final, UNIVARIATE, params, (root,))
+        if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
+            return final
+        return region
 
     def _collect(
         self,
@@ -165,7 +178,10 @@ class _Finder:
 
 
 def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
-    """The operand that a logical equation passes on because the other one is known."""
+    """The operand that logic or a choice passes on because the other one is known."""
+    if equation.primitive is p.select_n_p and not isinstance(operands[0], int):
+        chosen = operands[1 + int(operands[0])]
+        return chosen if isinstance(chosen, int) else None
     neutral = {p.and_p: 1.0, p.or_p: 0.0}.get(equation.primitive)
     rest = [o for o in operands if isinstance(o, int)]
     return rest[0] if len(rest) == 1 and neutral in operands else None

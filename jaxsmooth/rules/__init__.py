@@ -4,6 +4,7 @@ from jaxsmooth.rules import (
     bilinear,
     composites,
     convolution,
+    cross_entropy,
     discrete,
     dot,
     elementwise,
@@ -12,6 +13,7 @@ from jaxsmooth.rules import (
     linear,
     pooling,
     products,
+    smoothed,
     structural,
     univariate,
 )
@@ -20,6 +22,7 @@ __all__ = [
     "bilinear",
     "composites",
     "convolution",
+    "cross_entropy",
     "discrete",
     "dot",
     "elementwise",
@@ -28,6 +31,7 @@ __all__ = [
     "linear",
     "pooling",
     "products",
+    "smoothed",
     "structural",
     "univariate",
 ]

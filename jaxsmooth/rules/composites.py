@@ -32,7 +32,8 @@ from jaxsmooth.math.magnitude import (
 )
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.math.scalar import FACTS, softplus
-from jaxsmooth.program.match import LOG_SOFTMAX, LOGADDEXP, LOGSUMEXP, SOFTMAX
+from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.registry import Local, Rule, define
 
@@ -79,8 +80,8 @@ def _log_odds(lo: Array, hi: Array, axes: tuple[int, ...]) -> tuple[Array, Array
         return xp.where(rest > 0, value, -np.inf)
 
     low, high = lo - others(hi, True), hi - others(lo, False)
-    low = xp.where(xp.isnan(low) | xp.isinf(hi).any(axes, keepdims=True), -np.inf, low)
-    high = xp.where(xp.isnan(high) | xp.isinf(lo).any(axes, keepdims=True), np.inf, high)
+    low = xp.where(xp.isnan(low) | (hi == np.inf).any(axes, keepdims=True), -np.inf, low)
+    high = xp.where(xp.isnan(high) | (lo == np.inf).any(axes, keepdims=True), np.inf, high)
     return low - abs(low) * gamma(2, low), up(high, 2)
 
 

@@ -15,7 +15,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
-from jaxsmooth.math.array import Array, namespace, norm2, up
+from jaxsmooth.math.array import Array, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, scale, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.registry import Local, Rule, define
@@ -175,9 +175,14 @@ class SelectRule(Rule):
             xp.max(xp.stack([xp.where(w, abs(c.center - center), 0.0) for w, c in chosen]), axis=0)
         )
         used = [xp.where(xp.any(w), 1.0, 0.0) for w in possible]
-        gains = sum(u * c.gains for u, c in zip(used, cases, strict=True))
-        rest = sum(u * c.rest for u, c in zip(used, cases, strict=True))
-        radius = norm2(xp.stack([u * c.radius for u, c in zip(used, cases, strict=True)]))
+        gains, rest, radii = (
+            [times(u, part) for u, part in zip(used, parts, strict=True)]
+            for parts in (
+                [c.gains for c in cases],
+                [c.rest for c in cases],
+                [c.radius for c in cases],
+            )
+        )
         count = len(cases) + 2
         return [
             enclose(
@@ -185,9 +190,9 @@ class SelectRule(Rule):
                 lo,
                 hi,
                 center,
-                up(gains, count),
-                up(rest + apart, count),
-                up(radius + up(apart, 3)),
+                up(sum(gains), count),
+                up(sum(rest) + apart, count),
+                up(norm2(xp.stack(radii)) + up(apart, 3)),
             )
         ]
 

@@ -40,6 +40,11 @@ def _function(equation: Equation) -> Piecewise:
     return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
 
 
+def is_located(region: Equation) -> bool:
+    """Whether all kinks of a region could be found."""
+    return _function(region).located
+
+
 _BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n"})
 """Operations that are not differentiable everywhere."""
 

@@ -1,0 +1,101 @@
+"""Where the entries of a value come from: broadcasts, transposes and unit axes, undone.
+
+Softmax under `jax.vmap`, `jax.numpy` with ``keepdims``, attention with its heads moved
+about: all divide by a sum that was spread over the axes it was taken along, only in other
+layouts. An `Origin` says of which value a value is a copy, and which axis is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jax.extend.core import primitives as p
+
+from jaxsmooth.program.graph import Atom, Equation, Value
+
+Producers = Mapping[Value, Equation]
+"""The equation that computes each value."""
+
+Axes = tuple[int | None, ...]
+"""For every axis of a value, the axis of its origin; None where entries repeat."""
+
+_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A value as a copy of another one.
+
+    Attributes:
+      root: the value that is copied.
+      axes: for every axis of the copy, the root's axis; None where the copy is constant.
+    """
+
+    root: Atom
+    axes: Axes
+
+
+def bare(atom: Atom, producers: Producers) -> Atom:
+    """The atom without the identities and conversions that it went through."""
+    while isinstance(atom, Value) and atom in producers:
+        equation = producers[atom]
+        if equation.primitive not in _IDENTITIES:
+            return atom
+        (atom,) = equation.inputs
+    return atom
+
+
+def producer(atom: Atom, producers: Producers) -> Equation | None:
+    """The equation that computes the bare atom."""
+    atom = bare(atom, producers)
+    return producers.get(atom) if isinstance(atom, Value) else None
+
+
+def origin(atom: Atom, producers: Producers) -> Origin:
+    """The value that an atom spreads, transposes or gives unit axes to."""
+    axes: Axes = tuple(range(len(atom.shape)))
+    while True:
+        equation = producers.get(atom) if isinstance(atom, Value) else None
+        step = None if equation is None else moved(equation)
+        if equation is None or step is None:
+            shape = atom.shape
+            return Origin(atom, tuple(a if a is not None and shape[a] > 1 else None for a in axes))
+        axes = tuple(None if a is None else step[a] for a in axes)
+        atom = equation.inputs[0]
+
+
+def moved(equation: Equation) -> Axes | None:
+    """For every axis of the result, the operand's axis; None if entries are not just moved."""
+    params, primitive = equation.params, equation.primitive
+    if primitive in _IDENTITIES:
+        return tuple(range(len(equation.outputs[0].shape)))
+    if primitive is p.transpose_p:
+        return tuple(params["permutation"])
+    if primitive is p.broadcast_in_dim_p:
+        operand, shape = equation.inputs[0].shape, equation.outputs[0].shape
+        found: list[int | None] = [None] * len(shape)
+        for axis, place in enumerate(params["broadcast_dimensions"]):
+            if operand[axis] == shape[place]:
+                found[place] = axis
+        return tuple(found)
+    if primitive in (p.squeeze_p, p.reshape_p):
+        return _unit_axes(equation.inputs[0].shape, equation.outputs[0].shape)
+    return None
+
+
+def _unit_axes(before: tuple[int, ...], after: tuple[int, ...]) -> Axes | None:
+    """Axes of a reshape that only adds or drops axes of length one."""
+    long = [a for a, n in enumerate(before) if n != 1]
+    if [before[a] for a in long] != [n for n in after if n != 1]:
+        return None
+    rest = iter(long)
+    return tuple(None if n == 1 else next(rest) for n in after)
+
+
+def constant_along(atom: Atom, axes: tuple[int, ...], producers: Producers) -> bool:
+    """Whether an operand of an elementwise equation is constant along these axes."""
+    if not atom.shape:
+        return True
+    found = origin(atom, producers).axes
+    return all(atom.shape[a] == 1 or found[a] is None for a in axes)

@@ -1,0 +1,109 @@
+"""Cross-entropy with integer labels: logsumexp(x) - x[label] = -log_softmax(x)[label].
+
+Its gradient is p - e_label with p = softmax(x), of 2-norm at most √2, where logsumexp and
+x[label] taken apart would add to 2. Its Hessian is that of logsumexp, at most 1/2. One
+entry is picked of every slice, so that both hold for all slices jointly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxsmooth.math.array import namespace, times, up
+from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
+from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.program.exponentials import CROSS_ENTROPY
+from jaxsmooth.rules.composites import LogSoftmaxRule
+from jaxsmooth.rules.registry import Local, Rule, define, rule_of
+
+
+class CrossEntropyRule(Rule):
+    """-log_softmax(x), picked by the steps."""
+
+    def __init__(self) -> None:
+        self.whole = LogSoftmaxRule()
+
+    def _inner(self, eq: Local) -> Local:
+        return eq.view(eq.ranges[:1], (0,))
+
+    def _steps(
+        self, eq: Local, current: Range, push: Callable[[Rule, Local], None]
+    ) -> Iterator[Range]:
+        """Ranges of the results of the steps; ``push`` is called with each."""
+        used = 1
+        for number, step in enumerate(eq.params["steps"]):
+            following = used + len(step.inputs) - 1
+            local = Local(
+                step,
+                eq.radii,
+                eq.leaves,
+                [current, *eq.ranges[used:following]],
+                [None, *eq.known[used:following]],
+                [eq.varies[0], *eq.varies[used:following]],
+                eq.static.setdefault(("step", number), {}),
+                kernel=eq.kernel,
+            )
+            used, rule = following, rule_of(step)
+            (current,) = rule.range(local)
+            push(rule, local)
+            yield current
+
+    def _ranges(self, eq: Local, push: Callable[[Rule, Local], None]) -> Range:
+        (whole,) = self.whole.range(self._inner(eq))
+        return [whole, *self._steps(eq, whole, push)][-1]
+
+    def range(self, eq: Local) -> list[Range]:
+        r = self._ranges(eq, lambda rule, local: None)
+        gains, rest, radius = r.gains, r.rest, r.radius
+        lo, hi = -r.hi, -r.lo
+        return [
+            enclose(eq.radii, namespace(lo).maximum(lo, 0.0), hi, -r.center, gains, rest, radius)
+        ]
+
+    def _picked(self, eq: Local, m: Magnitude | None) -> Magnitude | None:
+        """A magnitude of the shape of x, of the entries that are picked."""
+        found: list[Any] = [m]
+
+        def push(rule: Rule, local: Local) -> None:
+            others = [None] * (len(local.ranges) - 1)
+            (found[0],) = rule.first_order(local, [found[0], *others])
+
+        self._ranges(eq, push)
+        return found[0]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        m = magnitudes[0]
+        if m is None:
+            return [None]
+        (whole,) = self.whole.first_order(self._inner(eq), [m])
+        picked = self._picked(eq, whole)
+        assert picked is not None
+        jointly = up(math.sqrt(2) * m.norm, 2)
+        xp = namespace(jointly, picked.norm)
+        return [tighten(picked.entries, xp.minimum(picked.norm, jointly))]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        m = magnitudes[0]
+        if m is None:
+            return [None]
+        inner = self._inner(eq)
+        pairs = up(0.5 * crossed(self.whole.peaks(inner, m), m.norm))
+        totals = up(0.5 * times(m.norm[:, None], m.norm[None, :]), 2)
+        (whole,) = self.whole.second_order(inner, [m])
+        if whole is None or whole.entries is None:
+            return [Response(pairs, None, totals)]
+        # The same number for every entry of a slice: that of logsumexp.
+        xp = namespace(whole.entries)
+        joint = Magnitude(whole.entries[None], xp.full((1,), xp.inf))
+        picked = self._picked(eq, joint)
+        return [Response(pairs, None if picked is None or picked.entries is None
+                         else picked.entries[0], totals)]  # fmt: skip
+
+
+define(CrossEntropyRule(), CROSS_ENTROPY)

@@ -1,0 +1,109 @@
+"""Softmax and its kin in whatever form and layout, and what only resembles them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from jaxsmooth.program.graph import trace
+from jaxsmooth.program.normal import normalise
+from tests.rules.sampling import Ball, Box, analysed, check, close
+
+
+def keys(f, *shapes):
+    graph, _ = trace(f, [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes])
+    return [e.primitive for e in normalise(graph, {}, graph.inputs).equations]
+
+
+def shifted(x):
+    z = x - x[:, :1]
+    return jnp.exp(z) / jnp.sum(jnp.exp(z), 1, keepdims=True)
+
+
+def heads_moved(x):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", x[None], x[None])
+    return jax.vmap(lambda s: jax.nn.softmax(s, -1), in_axes=1, out_axes=2)(scores)
+
+
+SAME = {
+    "softmax": (jax.nn.softmax, SOFTMAX),
+    "along two axes": (lambda x: jax.nn.softmax(x, (0, 1)), SOFTMAX),
+    "shifted by an entry": (shifted, SOFTMAX),
+    "vmapped": (jax.vmap(jax.nn.softmax), SOFTMAX),
+    "vmapped over the last axis": (jax.vmap(jax.nn.softmax, in_axes=1, out_axes=1), SOFTMAX),
+    "divided as columns": (lambda x: (jnp.exp(x).T / jnp.exp(x).sum(1)).T, None),
+    "log_softmax": (jax.nn.log_softmax, LOG_SOFTMAX),
+    "log_softmax vmapped": (jax.vmap(jax.nn.log_softmax, in_axes=1), LOG_SOFTMAX),
+    "x - logsumexp": (lambda x: x - jax.nn.logsumexp(x, 1, keepdims=True), LOG_SOFTMAX),
+    "logsumexp": (lambda x: jax.nn.logsumexp(x, 1), LOGSUMEXP),
+    "logsumexp vmapped": (jax.vmap(jax.nn.logsumexp, in_axes=1), LOGSUMEXP),
+    "by hand": (lambda x: jnp.log(jnp.exp(x - x.max()).sum()) + x.max(), LOGSUMEXP),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_recognised(name):
+    f, key = SAME[name]
+    check(f, Box((3, 4), -2.0, 1.0), points=20)
+    if key is not None:
+        found = keys(f, (3, 4))
+        assert key in found
+        assert "exp" not in [primitive.name for primitive in found]
+
+
+def test_attention_in_any_layout_has_no_site():
+    assert not analysed(heads_moved, Box((3, 2, 2))).sites
+    f = lambda x: jax.nn.dot_product_attention(x, x, x)  # noqa: E731
+    assert not analysed(f, Box((1, 3, 2, 2))).sites
+
+
+DIFFERENT = {
+    "other sums": lambda x: jnp.exp(x) / jnp.exp(x).sum(0),
+    "other exponents": lambda x: jnp.exp(2 * x) / jnp.exp(x).sum(1, keepdims=True),
+    "a shift along the axis": lambda x: jnp.exp(x) / jnp.exp(x - x[:1] * x).sum(1, keepdims=True),
+    "a shift not added back": lambda x: jnp.log(jnp.exp(x - x.max()).sum(1)) + x[:, 0],
+    "sums of another row": lambda x: x - jnp.log(jnp.exp(x[::-1]).sum(1, keepdims=True)),
+    "entries of another row": lambda x: jax.nn.logsumexp(x, 1) - x[::-1, 0],
+    "square, transposed": lambda x: x[:, :3] - jnp.log(jnp.exp(x[:, :3]).sum(1)),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_only_resembles_them(name):
+    check(DIFFERENT[name], Box((3, 4), -1.5, 1.0), points=60)
+
+
+PICKED = {
+    "one entry": lambda x: jax.nn.logsumexp(x, 1) - x[:, 2],
+    "integer labels": lambda x: (
+        jax.nn.logsumexp(x, 1) - jnp.take_along_axis(x, np.array([[0], [3], [1]]), 1)[:, 0]
+    ),
+    "vmapped": jax.vmap(lambda x: jax.nn.logsumexp(x) - x[1]),
+    "kept axes": lambda x: jax.nn.logsumexp(x, 1, keepdims=True) - x[:, 1:2],
+}
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_cross_entropy(name):
+    """The gradient is softmax minus a unit vector: √2, not 2."""
+    found = check(PICKED[name], Ball((3, 4), 60.0), points=60)
+    assert close(found.lipschitz, 2**0.5)
+    assert close(found.smoothness, 0.5)
+
+
+def test_cross_entropy_of_unknown_labels():
+    from jaxsmooth import analyze, anything, ball
+
+    def f(x, label):
+        return jnp.sum(jax.nn.logsumexp(x, 1) - jnp.take_along_axis(x, label[:, None], 1)[:, 0])
+
+    x, label = np.zeros((3, 4), np.float32), np.zeros(3, np.int32)
+    found = analyze(f, (ball(60.0), anything()))(x, label)
+    assert close(found.lipschitz, 6**0.5, 1e-6)
+
+
+def test_several_entries_of_one_slice():
+    check(lambda x: jax.nn.logsumexp(x) - x[1:], Ball((4,), 3.0), points=60)
