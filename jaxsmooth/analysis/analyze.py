@@ -14,6 +14,7 @@ from jaxsmooth.analysis.propagate import Pass, SitePass, propagate
 from jaxsmooth.bounds import shapes_from_bounds
 from jaxsmooth.certificate import Analysis, Site
 from jaxsmooth.math.array import Array, is_traced, namespace
+from jaxsmooth.report.notation import from_here
 
 
 def analyze(
@@ -107,7 +108,7 @@ def site_of(found: SitePass, **fields: Any) -> Site:
     return Site(
         path=found.equation.path,
         primitive=found.equation.name,
-        source=found.equation.source,
+        source=from_here(found.equation.source),
         shape=tuple(found.equation.outputs[0].shape),
         range=(scalar(xp.min(lo, initial=np.inf)), scalar(xp.max(hi, initial=-np.inf))),
         active=count(found.site.active),

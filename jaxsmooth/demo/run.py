@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +153,13 @@ def report(
         f"proved bound. Below: the derivative of the score of class {winner}.",
     )
     page.heading("Certificate")
-    page.fragment(_without_folders(certificate)._repr_html_())
+    page.fragment(certificate._repr_html_())
     page.heading("Kernels, μ and shares")
     page.figure(certificate.plot(), "The kernel at each site, its μ, and its share of eps.")
     if training.losses:
         page.heading("Training")
         page.figure(training_figure(training.losses), "Mean loss of each epoch.")
     return page
-
-
-def _without_folders(certificate: Certificate) -> Certificate:
-    """The certificate with source lines that name files only: a report is handed around."""
-    sites = (replace(s, source=re.split(r"[/\\\\]", s.source)[-1]) for s in certificate.sites)
-    return replace(certificate, sites=tuple(sites))
 
 
 def _train(console: Any, loaded: datasets.Dataset, options: Options) -> Training:

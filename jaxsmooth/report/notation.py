@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +99,27 @@ def place(source: str, width: int) -> str:
         return source
     line = source.partition(" ")[0]
     return line if len(line) <= width else "…" + line[len(line) - width + 1 :]
+
+
+def from_here(source: str) -> str:
+    """A source line with its file named from the working directory, or by its name alone.
+
+    Records are handed around: they do not say where on a machine the code was.
+
+    Example:
+        >>> from_here(f"{Path.cwd()}/models/network.py:12:4 (layer)")
+        'models/network.py:12:4 (layer)'
+        >>> from_here("/elsewhere/network.py:12 (layer)")
+        'network.py:12 (layer)'
+    """
+    found = _FILE.match(source)
+    if found is None:
+        return source
+    path = Path(found["file"])
+    if path.is_absolute():
+        here = path.is_relative_to(Path.cwd())
+        path = path.relative_to(Path.cwd()) if here else Path(path.name)
+    return path.as_posix() + source[found.end("file") :]
+
+
+_FILE = re.compile(r"(?P<file>.+?):\d+")
