@@ -26,9 +26,12 @@ from jaxsmooth.program.layout import (
     Producers,
     bare,
     constant_along,
+    kept_axes,
     moved,
     origin,
     producer,
+    reduced,
+    spread_over,
 )
 
 SOFTMAX = Primitive("softmax")
@@ -78,32 +81,12 @@ def _sum_of_exponentials(
     if exponential is None or exponential.primitive is not p.exp_p:
         return None
     axes = tuple(int(a) for a in summed.params["axes"])
-    kept = _kept(len(summed.inputs[0].shape), axes)
+    kept = kept_axes(len(summed.inputs[0].shape), axes)
     return exponential.inputs[0], axes, _through(found.axes, kept)
-
-
-def _kept(rank: int, axes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(a for a in range(rank) if a not in axes)
 
 
 def _through(axes: Axes, inner: Sequence[int]) -> Axes:
     return tuple(None if a is None else inner[a] for a in axes)
-
-
-def _spread_over(shape: tuple[int, ...], axes: tuple[int, ...], layout: Axes) -> bool:
-    """Whether a layout puts every slice's number at the entries of the slice."""
-    return len(layout) == len(shape) and all(
-        found == (None if a in axes or n == 1 else a)
-        for a, (n, found) in enumerate(zip(shape, layout, strict=True))
-    )
-
-
-def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], result: tuple[int, ...]) -> Axes | None:
-    """Axes of a reduction's result, with unit axes or without, as axes of its operand."""
-    if result == tuple(1 if a in axes else n for a, n in enumerate(shape)):
-        return tuple(range(len(shape)))
-    kept = _kept(len(shape), axes)
-    return kept if result == tuple(shape[a] for a in kept) else None
 
 
 def _long(layout: Axes, shape: tuple[int, ...]) -> Axes:
@@ -141,7 +124,7 @@ def _softmax(equation: Equation, producers: Producers) -> list[Equation] | None:
     z, axes, layout = found
     if exponential.inputs[0] is not z or z.shape != equation.outputs[0].shape:
         return None
-    if not _spread_over(z.shape, axes, layout):
+    if not spread_over(z.shape, axes, layout):
         return None
     return _along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)
 
@@ -155,7 +138,7 @@ def _log_of_sum(equation: Equation, producers: Producers) -> list[Equation] | No
     if found is None:
         return None
     z, axes, layout = found
-    places = _reduced(z.shape, axes, equation.outputs[0].shape)
+    places = reduced(z.shape, axes, equation.outputs[0].shape)
     if places is None or layout != _long(_without(places, axes), z.shape):
         return None
     return _along(equation, LOGSUMEXP, z, axes)
@@ -172,7 +155,7 @@ def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None
     if equation is None or equation.primitive is not LOGSUMEXP:
         return None
     shape, axes = equation.inputs[0].shape, equation.params["axes"]
-    places = _reduced(shape, axes, equation.outputs[0].shape)
+    places = reduced(shape, axes, equation.outputs[0].shape)
     return None if places is None else (equation, _through(found.axes, places))  # type: ignore[arg-type]
 
 
@@ -184,7 +167,7 @@ def _shifted_back(equation: Equation, producers: Producers) -> list[Equation] | 
             continue
         (z,), axes = logsum.inputs, logsum.params["axes"]
         shift = producer(z, producers)
-        places = _reduced(z.shape, axes, equation.outputs[0].shape)
+        places = reduced(z.shape, axes, equation.outputs[0].shape)
         if shift is None or shift.primitive is not p.sub_p or places is None:
             continue
         x, subtracted = shift.inputs
@@ -208,7 +191,7 @@ def _difference(equation: Equation, producers: Producers) -> list[Equation] | No
         (z,), axes = logsum.inputs, logsum.params["axes"]
         same = bare(first, producers) is bare(z, producers)
         fits = z.shape == equation.outputs[0].shape
-        if same and fits and _spread_over(z.shape, axes, _without(layout, axes)):
+        if same and fits and spread_over(z.shape, axes, _without(layout, axes)):
             return _along(equation, LOG_SOFTMAX, _unshifted(z, axes, producers), axes)
     return _cross_entropy(equation, producers)
 

@@ -7,7 +7,7 @@ layouts. An `Origin` says of which value a value is a copy, and which axis is wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jax.extend.core import primitives as p
@@ -99,3 +99,28 @@ def constant_along(atom: Atom, axes: tuple[int, ...], producers: Producers) -> b
         return True
     found = origin(atom, producers).axes
     return all(atom.shape[a] == 1 or found[a] is None for a in axes)
+
+
+def kept_axes(rank: int, axes: Sequence[int]) -> tuple[int, ...]:
+    """The axes that a reduction keeps."""
+    return tuple(a for a in range(rank) if a not in axes)
+
+
+def spread_over(shape: tuple[int, ...], axes: tuple[int, ...], layout: Axes) -> bool:
+    """Whether a layout puts every slice's number at the entries of the slice.
+
+    The layout of a scalar fits every shape.
+    """
+    layout = layout or (None,) * len(shape)
+    return len(layout) == len(shape) and all(
+        found == (None if a in axes or n == 1 else a)
+        for a, (n, found) in enumerate(zip(shape, layout, strict=True))
+    )
+
+
+def reduced(shape: tuple[int, ...], axes: tuple[int, ...], result: tuple[int, ...]) -> Axes | None:
+    """Axes of a reduction's result, with unit axes or without, as axes of its operand."""
+    if result == tuple(1 if a in axes else n for a, n in enumerate(shape)):
+        return tuple(range(len(shape)))
+    kept = kept_axes(len(shape), axes)
+    return kept if result == tuple(shape[a] for a in kept) else None

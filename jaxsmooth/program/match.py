@@ -18,7 +18,6 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
-from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
 from jaxsmooth.program.layout import Producers
 
@@ -75,8 +74,7 @@ def _reference(
     function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...]
 ) -> _Reference:
     graph = from_jaxpr(jax.make_jaxpr(function)(*operands))
-    # What a program goes through before it is searched, its references go through too.
-    equations = exponentials(live(list(graph.equations()), graph.outputs), graph.outputs)
+    equations = live(list(graph.equations()), graph.outputs)
     return _Reference(graph, {v: e for e in equations for v in e.outputs})
 
 

@@ -20,6 +20,8 @@ from jaxsmooth.program.evaluate import bind_equation
 from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
 from jaxsmooth.program.match import COMPOSITES, LOGADDEXP, Composite, composites
+from jaxsmooth.program.norms import norms
+from jaxsmooth.program.simplify import simplified
 
 ELEMENTWISE = frozenset(
     {
@@ -92,8 +94,10 @@ def normalise(
             folded.append(equation)
         else:
             equations.append(equation)
-    equations = exponentials(equations, graph.outputs)
     equations = composites(equations, graph.outputs, folded, wanted)
+    equations = live([simplified(e, values) for e in equations], graph.outputs)
+    equations = exponentials(equations, graph.outputs)
+    equations = norms(equations, graph.outputs, values)
     equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
     varies = _varying(equations, varying)
     for rewrite in rewrites:

@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.match import LOGADDEXP
+from jaxsmooth.program.simplify import uniform
 
 UNIVARIATE = Primitive("scalar_function")
 """Key of a recognised function of one variable.
@@ -123,13 +122,7 @@ class _Finder:
 
     def _uniform(self, atom: Atom) -> bool:
         """Whether the atom is one known number everywhere."""
-        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
-        if value is None or isinstance(value, Tracer) or not np.size(value):
-            return False
-        if jnp.issubdtype(atom.dtype, jax.dtypes.extended):
-            return False
-        flat = np.asarray(value).reshape(-1)
-        return bool(np.all(flat == flat[0]))
+        return uniform(atom, self.known) is not None
 
     def _number(self, atom: Atom) -> float:
         value = atom.value if isinstance(atom, Literal) else self.known[atom]

@@ -85,7 +85,7 @@ def _log_odds(lo: Array, hi: Array, axes: tuple[int, ...]) -> tuple[Array, Array
     return low - abs(low) * gamma(2, low), up(high, 2)
 
 
-class _AlongAxes(Rule):
+class AlongAxes(Rule):
     """Base of the composites along axes."""
 
     def axes(self, eq: Local) -> tuple[int, ...]:
@@ -117,7 +117,7 @@ class _AlongAxes(Rule):
         return None if m.entries is None else norm2(self.slice_norms(eq, m), 0)
 
 
-class LogsumexpRule(_AlongAxes):
+class LogsumexpRule(AlongAxes):
     """log Σ exp(x) along axes."""
 
     def _shaped(self, eq: Local, kept: Array) -> Array:
@@ -166,7 +166,7 @@ class LogsumexpRule(_AlongAxes):
         return [Response(up(0.5 * crossed(self.peaks(eq, m), m.norm)), entries, totals)]
 
 
-class SoftmaxRule(_AlongAxes):
+class SoftmaxRule(AlongAxes):
     """exp(x) / Σ exp(x) along axes."""
 
     def probabilities(self, eq: Local) -> tuple[Array, Array]:
@@ -231,7 +231,7 @@ class SoftmaxRule(_AlongAxes):
         return [Response(pairs, wide, totals)]
 
 
-def _centred(rule: _AlongAxes, eq: Local, m: Magnitude, factor: Array) -> Array:
+def _centred(rule: AlongAxes, eq: Local, m: Magnitude, factor: Array) -> Array:
     """Bound of factor_i |a_i - Σ p_j a_j| / (1 - p_i)."""
     xp = namespace(m.entries, factor)
     largest = xp.max(m.entries, axis=tuple(a + 1 for a in rule.axes(eq)), keepdims=True)
@@ -239,7 +239,7 @@ def _centred(rule: _AlongAxes, eq: Local, m: Magnitude, factor: Array) -> Array:
     return up(times(factor, xp.minimum(up(m.entries + largest), by_norm)))
 
 
-class LogSoftmaxRule(_AlongAxes):
+class LogSoftmaxRule(AlongAxes):
     """x - log Σ exp(x) along axes."""
 
     def _log_probabilities(self, lo: Array, hi: Array, axes: tuple[int, ...]):

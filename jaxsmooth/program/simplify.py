@@ -1,0 +1,60 @@
+"""Equations that return an operand as it is: decided choices, neutral elements.
+
+They stand between the parts of what is to be recognised: `jnp.var` chooses by a known count,
+a layer without a mean subtracts zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import primitives as p
+
+from jaxsmooth.program.graph import Atom, Equation, Literal, Value
+
+_NEUTRAL = {
+    p.add_p: (0.0, True),
+    p.sub_p: (0.0, False),
+    p.mul_p: (1.0, True),
+    p.div_p: (1.0, False),
+}
+"""The number that changes nothing as second operand, and whether also as the first."""
+
+
+def uniform(atom: Atom, known: Mapping[Value, Any]) -> Any | None:
+    """The one known number that an atom is everywhere; None if there is none."""
+    value = atom.value if isinstance(atom, Literal) else known.get(atom)
+    if value is None or isinstance(value, Tracer) or not np.size(value):
+        return None
+    if not hasattr(value, "dtype") or not isinstance(value.dtype, np.dtype):
+        return value if isinstance(value, (bool, int, float)) else None
+    flat = np.asarray(value).reshape(-1)
+    return flat[0] if flat.dtype.kind in "biufV" and np.all(flat == flat[0]) else None
+
+
+def simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
+    """The equation, or a copy of the operand that it returns."""
+    operand = _returned(equation, known)
+    same = operand is not None and operand.shape == equation.outputs[0].shape
+    if operand is None or not same or operand.dtype != equation.outputs[0].dtype:
+        return equation
+    return replace(equation, primitive=p.copy_p, params={}, inputs=(operand,), eqn=None)
+
+
+def _returned(equation: Equation, known: Mapping[Value, Any]) -> Atom | None:
+    if equation.primitive is p.select_n_p:
+        which = uniform(equation.inputs[0], known)
+        return None if which is None else equation.inputs[1 + int(which)]
+    if equation.primitive not in _NEUTRAL:
+        return None
+    neutral, commutes = _NEUTRAL[equation.primitive]
+    first, second = equation.inputs
+    orders: Sequence[tuple[Atom, Atom]] = [(first, second), (second, first)]
+    for operand, other in orders[: 2 if commutes else 1]:
+        if uniform(other, known) == neutral:
+            return operand
+    return None

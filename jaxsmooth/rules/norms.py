@@ -1,0 +1,372 @@
+"""Euclidean norms, normalisations and centring along axes.
+
+Per slice z, with r = ‖z‖₂, s = √(a r² + c), and the bounds r₀ <= r <= r₁ over the range:
+
+    norm        s                gradient a z/s: ℓ = a r/s <= √a;  Hessian at most a/s
+    normalised  z/s              Jacobian I/s - a z zᵀ/s³: ℓ = 1/s;
+                                 L <= √a·min(48/(25√5 c), 2/(√3 s²))
+    centered    z - mean(z)      an orthogonal projection: ℓ = 1
+
+The second derivative of z/s is, with u = √a z and up to the factor √a, the third derivative
+of √(‖u‖² + c), a symmetric trilinear form, whose norm is attained on the diagonal (Banach):
+with t = ⟨u, a⟩ <= ‖u‖ it is 3t/s³·(1 - t²/s²). For fixed s that is largest at t = s/√3,
+where it is 2/(√3 s²). Over all u with c > 0 it is largest where t = ‖u‖ = √c/2, where it is
+48/(25√5 c).
+
+Where c = 0 and a slice can be 0, its norm has a kink there, and is smoothed as the radial
+function φ(r) of a kernel of |r|: both eigenvalues of its Hessian, φ'' and φ'/r, are at most
+the kernel's K/μ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsmooth import errors
+from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, tiny, up
+from jaxsmooth.math.kernels import KERNELS, Kernel
+from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
+from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.program.graph import Equation
+from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED
+from jaxsmooth.rules.composites import AlongAxes
+from jaxsmooth.rules.registry import KinkRule, Local, Rule, Site, define
+
+_STEEPEST = 48 / (25 * math.sqrt(5))
+_FARTHER = 2 / math.sqrt(3)
+
+
+class _Slices(AlongAxes):
+    """Base of the two functions of slices' norms."""
+
+    def scale(self, eq: Local) -> float:
+        """The number a."""
+        return float(eq.params["scale"])
+
+    def offset(self, eq: Local) -> float:
+        """The number c."""
+        return float(eq.params["offset"])
+
+    def total(self, eq: Local, squares: Array) -> Array:
+        """Sums over slices, kept dimensions."""
+        return namespace(squares).sum(squares, axis=self.axes(eq), keepdims=True)
+
+    def terms(self, eq: Local) -> int:
+        return self.count(eq) + 8
+
+    def ends(self, eq: Local) -> tuple[Array, Array]:
+        """(r₀, r₁) of every slice, kept dimensions."""
+
+        def compute() -> tuple[Array, Array]:
+            (x,), axes = eq.ranges, self.axes(eq)
+            least = down(norm2(_least(x), axes), 2 * self.terms(eq))
+            xp = namespace(least, x.radius)
+            center = norm2(x.center, axes)
+            by_ball = down(center, 2 * self.terms(eq)) - up(x.radius)
+            least = xp.maximum(least, down(by_ball) - tiny(by_ball))
+            shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
+            return xp.maximum(least, 0.0).reshape(shape), x.slices(axes).reshape(shape)
+
+        return eq.once("ends", compute)
+
+    def value(self, eq: Local, r: Array, upper: bool) -> Array:
+        """Bound of √(a r² + c)."""
+        xp = namespace(r)
+        value = xp.sqrt(self.scale(eq) * times(r, r) + self.offset(eq))
+        return up(value, 8) if upper else xp.maximum(down(value, 8) - math.sqrt(tiny(value)), 0.0)
+
+    def least_value(self, eq: Local) -> Array:
+        """Lower bound of s on every slice."""
+        low = self.value(eq, self.ends(eq)[0], False)
+        return namespace(low).maximum(low, down(math.sqrt(self.offset(eq)), 4))
+
+
+def _least(x: Range) -> Array:
+    """Lower bound of |x|, elementwise."""
+    xp = namespace(x.lo, x.hi)
+    return xp.maximum(xp.maximum(x.lo, -x.hi), 0.0)
+
+
+def _inverse(s: Array) -> Array:
+    xp = namespace(s)
+    return xp.where(s > 0, up(1 / xp.where(s > 0, s, 1.0)), np.inf)
+
+
+class NormRule(_Slices, KinkRule):
+    """√(a Σ z² + c) along axes."""
+
+    def has_kinks(self, equation: Equation) -> bool:
+        return equation.params["offset"] == 0
+
+    def shaped(self, eq: Local, kept: Array) -> Array:
+        shape = tuple(eq.equation.outputs[0].shape)
+        return kept.reshape(kept.shape[: kept.ndim - len(eq.ranges[0].shape)] + shape)
+
+    def active(self, eq: Local) -> Array:
+        """Slices that can be 0 where that is a kink, kept dimensions."""
+        least = self.least_value(eq)
+        return (least <= 0) & (self.offset(eq) == 0)
+
+    def root(self, eq: Local) -> float:
+        return float(up(math.sqrt(self.scale(eq)), 2))
+
+    def slopes(self, eq: Local) -> Array:
+        """Largest gradient of every slice, kept dimensions."""
+        r, root = self.ends(eq)[1], self.root(eq)
+        if self.offset(eq) == 0:
+            return namespace(r).full(np.shape(r), root)
+        xp = namespace(r)
+        finite = xp.isfinite(r)
+        r = xp.where(finite, r, 0.0)
+        slope = up(self.scale(eq) * r / self.value(eq, r, False), 6)
+        return xp.where(finite, xp.minimum(slope, root), root)
+
+    def range(self, eq: Local) -> list[Range]:
+        (x,) = eq.ranges
+        low, high = self.ends(eq)
+        lo = self.shaped(eq, self.least_value(eq))
+        hi = self.shaped(eq, self.value(eq, high, True))
+        at = norm2(x.center, self.axes(eq)).reshape(low.shape)
+        center = self.shaped(eq, self.value(eq, at, True))
+        rounding = norm2(center * gamma(2 * self.terms(eq) + 16, center) + tiny(center))
+        slope = namespace(self.slopes(eq)).max(self.slopes(eq), initial=0.0)
+        return [
+            enclose(
+                eq.radii,
+                lo,
+                hi,
+                center,
+                up(times(slope, x.gains)),
+                up(times(slope, x.rest) + rounding, 2),
+                up(times(slope, x.radius) + rounding, 2),
+            )
+        ]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        slopes = self.slopes(eq)
+        norm = up(times(namespace(slopes).max(slopes, initial=0.0), m.norm))
+        if m.entries is None:
+            return [Magnitude(None, norm)]
+        return [tighten(self.shaped(eq, up(times(slopes, self.slice_norms(eq, m)))), norm)]
+
+    def _response(self, eq: Local, m: Magnitude, bend: Array) -> Response:
+        """Response bounded by bend·‖a‖‖b‖ on every slice."""
+        xp = namespace(bend, m.norm)
+        totals = up(times(xp.max(bend, initial=0.0), times(m.norm[:, None], m.norm[None, :])), 3)
+        if m.entries is None:
+            return Response(totals, None, totals)
+        slices = self.slice_norms(eq, m)
+        axes = tuple(range(1, slices.ndim))
+        peaks = up(xp.max(times(bend, slices), axis=axes, initial=0.0))
+        joint = norm2(slices, 0)
+        entries = self.shaped(eq, up(times(bend, times(joint, joint)), 3))
+        return Response(crossed(peaks, m.norm), entries, totals)
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        active = self.active(eq)
+        xp = namespace(active, m.norm)
+        bend = up(times(self.scale(eq), _inverse(self.least_value(eq))), 2)
+        # Where a slice is smoothed, its kernel has all of the curvature.
+        return [self._response(eq, m, xp.where(active, 0.0, bend))]
+
+    def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
+        (m,) = magnitudes
+        assert m is not None
+        # The kernel of |r| has to be even.
+        kernel = KERNELS["minimax"] if kernel.name == "paper" else kernel
+        active, axes, scale = self.active(eq), self.axes(eq), self.scale(eq)
+        xp = namespace(active)
+        curvature = up(kernel.absolute_smoothness * scale, 2)
+        low, high = self.ends(eq)
+        shape = eq.equation.outputs[0].shape
+
+        def compute(mu: Array, z: Any) -> Any:
+            total = scale * jnp.sum(z * z, axis=axes)
+            positive = total > 0
+            # The derivative of the root at 0 is not finite, that of the kernel is 0.
+            root = jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1.0)), 0.0)
+            return kernel.absolute(root.reshape(shape).astype(z.dtype), mu)
+
+        root = self.root(eq)
+        return Site(
+            self.shaped(eq, active),
+            kernel.lower,
+            kernel.upper,
+            self._response(eq, m, xp.where(active, curvature, 0.0)),
+            eq.equation.inputs,
+            compute,
+            (self.shaped(eq, down(root * low, 2)), self.shaped(eq, up(root * high, 2))),
+            kernel.name,
+        )
+
+
+class NormalisedRule(_Slices, Rule):
+    """z / √(a Σ z² + c) along axes."""
+
+    def inverse(self, eq: Local) -> Array:
+        """Largest 1/s of every slice, kept dimensions.
+
+        Raises:
+          CertificationError: where s can be 0.
+        """
+
+        def compute() -> Array:
+            least = self.least_value(eq)
+            if namespace(least) is np and np.any(least <= 0):
+                raise errors.CertificationError(
+                    f"{eq} divides by a norm that can be 0. Add a positive constant under the "
+                    "root, or give bounds that keep what is normalised away from 0."
+                )
+            return _inverse(least)
+
+        return eq.once("inverse", compute)
+
+    def range(self, eq: Local) -> list[Range]:
+        (x,) = eq.ranges
+        xp = namespace(x.lo, x.hi)
+        a, c, terms = self.scale(eq), self.offset(eq), self.terms(eq)
+        inverse = self.inverse(eq)
+        # Of the other entries of the slice, the sum of squares at least and at most.
+        small, large = _least(x), x.absmax
+        least = self.total(eq, small * small) - small * small
+        least = xp.maximum(least - up(self.total(eq, small * small)) * gamma(terms, least), 0.0)
+        most = self.total(eq, large * large) - large * large
+        most = xp.where(xp.isnan(most), np.inf, most)
+        most = up(most + self.total(eq, large * large) * gamma(terms, most), 2)
+
+        def bound(v: Array, others: Array) -> Array:
+            """|v| / √(a (v² + others) + c)."""
+            v = abs(v)
+            infinite = xp.isinf(v)
+            divisor = xp.sqrt(a * (times(v, v) + others) + c)
+            ratio = xp.where(infinite, 1 / math.sqrt(a), v / xp.where(divisor > 0, divisor, 1.0))
+            ratio = xp.where(divisor > 0, ratio, xp.where(v > 0, 1 / math.sqrt(a), 0.0))
+            return xp.where(xp.isnan(ratio), 0.0, ratio)
+
+        def end(v: Array, outward: bool) -> Array:
+            """Bound of the size that v can have."""
+            if outward:
+                return up(bound(v, least), 12) + tiny(v)
+            return xp.maximum(down(bound(v, most), 12) - tiny(v), 0.0)
+
+        hi = xp.where(x.hi > 0, end(x.hi, True), -end(x.hi, False))
+        lo = xp.where(x.lo < 0, -end(x.lo, True), end(x.lo, False))
+        at = xp.sqrt(a * self.total(eq, x.center * x.center) + c)
+        at = xp.maximum(at, 1 / inverse)
+        center = x.center / at
+        # Below the least value of s the divisor is not that of the center itself.
+        rounding = norm2(center * gamma(terms + 16, center) + tiny(center))
+        largest = xp.max(inverse, initial=0.0)
+        gains = up(times(largest, x.gains))
+        rest, radius = (up(times(largest, part) + rounding, 2) for part in (x.rest, x.radius))
+        # Every slice has 2-norm at most 1/√a.
+        whole = up(math.sqrt(center.size / max(1, self.count(eq)) / a), 8)
+        far = (up(norm2(center) + radius) > whole) | xp.any(
+            xp.sqrt(a * self.total(eq, x.center * x.center) + c) < 1 / inverse
+        )
+        center, gains, rest, radius = (
+            xp.where(far, v, w)
+            for v, w in ((0.0, center), (0.0, gains), (whole, rest), (whole, radius))
+        )
+        return [enclose(eq.radii, lo, hi, center, gains, rest, radius)]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        inverse = self.inverse(eq)
+        xp = namespace(inverse, m.norm)
+        norm = up(times(xp.max(inverse, initial=0.0), m.norm))
+        if m.entries is None:
+            return [Magnitude(None, norm)]
+        entries = up(times(inverse, self.slice_norms(eq, m)))
+        return [tighten(xp.broadcast_to(entries, m.entries.shape), norm)]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        inverse, c = self.inverse(eq), self.offset(eq)
+        xp = namespace(inverse, m.norm)
+        bend = up(_FARTHER * times(inverse, inverse), 4)
+        if c > 0:
+            bend = xp.minimum(bend, up(_STEEPEST / c, 4))
+        bend = up(math.sqrt(self.scale(eq)) * bend, 4)
+        largest = xp.max(bend, initial=0.0)
+        if m.entries is None:
+            return [Response(up(largest * times(m.norm[:, None], m.norm[None, :]), 3), None)]
+        slices = self.slice_norms(eq, m)
+        axes = tuple(range(1, slices.ndim))
+        peaks = up(xp.max(times(bend, slices), axis=axes, initial=0.0))
+        joint = norm2(slices, 0)
+        entries = xp.broadcast_to(up(times(bend, times(joint, joint)), 3), eq.ranges[0].shape)
+        whole = times(largest, times(m.norm[:, None], m.norm[None, :]))
+        totals = up(math.sqrt(self.count(eq)) * whole, 5)
+        return [Response(crossed(peaks, m.norm), entries, totals)]
+
+
+class CenteredRule(AlongAxes):
+    """z - mean(z) along axes."""
+
+    def _spread(self, eq: Local, sums: Array, own: Array) -> Array:
+        """(1 - 1/n) own + (sums - own)/n of non-negative arrays, rounded up."""
+        n = self.count(eq)
+        return up((1 - 1 / n) * own + namespace(sums).maximum(sums - own, 0.0) / n + tiny(own), 8)
+
+    def range(self, eq: Local) -> list[Range]:
+        (x,), axes, n = eq.ranges, self.axes(eq), self.count(eq)
+        xp = namespace(x.lo, x.hi)
+
+        def mean(v: Array) -> Array:
+            return xp.sum(v, axis=axes, keepdims=True) / n
+
+        size = x.absmax + mean(x.absmax)
+        slack = size * gamma(n + 12, size) + tiny(size)
+        lo = (1 - 1 / n) * x.lo - (mean(x.hi) - x.hi / n) - slack
+        hi = (1 - 1 / n) * x.hi - (mean(x.lo) - x.lo / n) + slack
+        center = x.center - mean(x.center)
+        error = abs(x.center) + mean(abs(x.center))
+        rounding = norm2(error * gamma(n + 12, error) + tiny(error))
+        rest, radius = up(x.rest + rounding), up(x.radius + rounding)
+        return [enclose(eq.radii, lo, hi, center, x.gains, rest, radius)]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        total = None if m.total is None else up(2.0 * m.total, 1)
+        if m.entries is None:
+            return [tighten(None, m.norm, total)]
+        xp = namespace(m.entries, m.norm)
+        sums = up(
+            xp.sum(m.entries, axis=tuple(a + 1 for a in self.axes(eq)), keepdims=True),
+            self.count(eq),
+        )
+        entries = xp.minimum(self._spread(eq, sums, m.entries), self.slice_norms(eq, m))
+        return [tighten(entries, m.norm, total)]
+
+
+define(NormRule(), NORM)
+define(NormalisedRule(), NORMALISED)
+define(CenteredRule(), CENTERED)
