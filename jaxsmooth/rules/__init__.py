@@ -3,6 +3,7 @@
 from jaxsmooth.rules import (
     bilinear,
     composites,
+    control,
     convolution,
     discrete,
     dot,
@@ -19,6 +20,7 @@ from jaxsmooth.rules import (
 __all__ = [
     "bilinear",
     "composites",
+    "control",
     "convolution",
     "discrete",
     "dot",
