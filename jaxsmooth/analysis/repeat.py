@@ -59,7 +59,7 @@ def _walk(walk: Walk, steps: Steps) -> None:
         if values is None:
             moving.append((value, *walk.output(stack)))
         else:
-            known.append((value, _indexable(values)))
+            known.append((value, _slices(values)))
     state = [walk.output(start) for start, *_ in steps.carry]
     slots: list[list[tuple[Range, Perturbation | None]]] = [
         [None] * steps.length for _ in steps.slots  # type: ignore[list-item]
@@ -88,8 +88,11 @@ def _walk(walk: Walk, steps: Steps) -> None:
         walk.enter(result, r, change_of_stack([c for _, c in found], atom.shape))
 
 
-def _indexable(values: Any) -> Any:
-    """A known stack, in NumPy where it can be: slices of JAX arrays take far longer."""
-    if is_traced(values) or jax.numpy.issubdtype(values.dtype, jax.dtypes.extended):
+def _slices(values: Any) -> Any:
+    """The slices of a known stack, in NumPy where it can be: JAX takes far longer."""
+    if is_traced(values):
         return values
+    if jax.numpy.issubdtype(values.dtype, jax.dtypes.extended):
+        with jax.ensure_compile_time_eval():
+            return [values[i] for i in range(len(values))]
     return np.asarray(values)

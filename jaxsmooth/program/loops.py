@@ -255,8 +255,8 @@ def trip_count(loop: Loop, known: Mapping[Value, Any]) -> int | None:
         return state[0] + 1, [_like(body.read(loop.after[i]), loop.carry[i]) for i in carries]
 
     at = _Evaluation(known)
-    start = [_like(at.read(loop.start[i]), loop.carry[i]) for i in carries]
     with jax.ensure_compile_time_eval():
+        start = [_like(at.read(loop.start[i]), loop.carry[i]) for i in carries]
         count, _ = lax.while_loop(goes, step, (np.int32(0), start))
     return int(count)
 
