@@ -155,5 +155,3 @@ def test_calls(f, primitive):
     (node,) = from_jaxpr(jax.make_jaxpr(f)(X)).body
     assert isinstance(node, Call)
     assert node.rematerialised is (primitive is p.remat_p)
-
-

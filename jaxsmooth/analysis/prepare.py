@@ -16,6 +16,7 @@ from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
+from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
@@ -86,7 +87,8 @@ def prepare(
         for value, leaf in zip(graph.inputs, domain.leaves, strict=True)
         if leaf.fixed
     }
-    normal = normalise(graph, known, [graph.inputs[j] for j in leaves], [regions(is_known)])
+    rewrites = [regions(is_known), combinations]
+    normal = normalise(graph, known, [graph.inputs[j] for j in leaves], rewrites)
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)

@@ -278,9 +278,10 @@ class _Pass:
 
     def _operand(self, equation: Equation, atom: Atom) -> tuple[Range, Any]:
         shape = atom.shape
-        if len(equation.inputs) > 1 and shape == () and equation.primitive in ELEMENTWISE:
-            if isinstance(atom, Literal) or atom in self.normal.known or atom in self.current:
-                shape = equation.outputs[0].shape
+        known = isinstance(atom, Literal) or atom in self.normal.known or atom in self.current
+        broadcasting = len(equation.inputs) > 1 and equation.primitive in ELEMENTWISE
+        if known and broadcasting and shape == ():
+            shape = equation.outputs[0].shape
         # What is known once and for all has one range, which keeps what rules compute of it.
         if (atom, shape) in self._points:
             return self._points[atom, shape]
@@ -481,9 +482,7 @@ class _Pass:
         squares = up(pattern * pattern)
         old = self.sites.get(equation)
         if old is None:
-            self.sites[equation] = _SiteRecord(
-                site, site.active, site.location, squares, source
-            )
+            self.sites[equation] = _SiteRecord(site, site.active, site.location, squares, source)
             return
         old.site = site
         old.active = old.active | site.active

@@ -24,10 +24,21 @@ class Walk(Protocol):
     collecting: bool
     indices: dict[Equation, int]
 
-    def known(self, atom: Atom, shape: tuple[int, ...]) -> Any: ...
-    def output(self, atom: Atom) -> tuple[Range, Perturbation | None]: ...
-    def enter(self, value: Value, r: Range, change: Perturbation | None) -> None: ...
-    def equation(self, equation: Equation) -> None: ...
+    def known(self, atom: Atom, shape: tuple[int, ...]) -> Any:
+        """The atom's value at the current step, or None."""
+        ...
+
+    def output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
+        """The atom's range and change."""
+        ...
+
+    def enter(self, value: Value, r: Range, change: Perturbation | None) -> None:
+        """Set a value's range and change."""
+        ...
+
+    def equation(self, equation: Equation) -> None:
+        """Walk one equation."""
+        ...
 
 
 def repeat(walk: Walk, equation: Equation, steps: Steps) -> None:
@@ -62,7 +73,8 @@ def _walk(walk: Walk, steps: Steps) -> None:
             known.append((value, _slices(values)))
     state = [walk.output(start) for start, *_ in steps.carry]
     slots: list[list[tuple[Range, Perturbation | None]]] = [
-        [None] * steps.length for _ in steps.slots  # type: ignore[list-item]
+        [None] * steps.length
+        for _ in steps.slots  # type: ignore[list-item]
     ]
     order = range(steps.length)
     for position in reversed(order) if steps.reverse else order:

@@ -15,16 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxsmooth.analysis.sources import MOST_ENTRIES, Perturbation, aligned, union
-from jaxsmooth.math.array import Array, is_traced, namespace, norm2, up
+from jaxsmooth.math.array import Array, namespace, norm2, up
 from jaxsmooth.math.magnitude import Magnitude, tighten, totals_of
 from jaxsmooth.math.range import Radii, Range, enclose
 
 
 def slice_of(r: Range, index: int, radii: Radii) -> Range:
     """The range of one slice along the first axis."""
-    return enclose(
-        radii, r.lo[index], r.hi[index], r.center[index], r.gains, r.rest, r.radius
-    )
+    return enclose(radii, r.lo[index], r.hi[index], r.center[index], r.gains, r.rest, r.radius)
 
 
 def change_of_slice(p: Perturbation | None, index: int) -> Perturbation | None:
@@ -94,8 +92,6 @@ def hull(a: Range, b: Range, radii: Radii) -> Range:
 def sum_of(parts: Sequence[Perturbation]) -> Perturbation:
     """The sum of perturbations of one value, whose sources may coincide."""
     sources = union(parts)
-    magnitudes = [p.magnitude for p in parts]
-    xp = namespace(*(x for m in magnitudes for x in (m.entries, m.norm, m.total)))
     count = len(parts) + 1
     whole = [aligned(p, sources) for p in parts]
     summed = [m for m in whole if m is not None]
@@ -103,14 +99,7 @@ def sum_of(parts: Sequence[Perturbation]) -> Perturbation:
     total: Array | None = None
     if any(m.total is not None for m in summed):
         total = up(sum(totals_of(m) for m in summed), count)
-    if any(m.entries is None for m in summed):
+    stacks = [m.entries for m in summed if m.entries is not None]
+    if len(stacks) < len(summed):
         return Perturbation(sources, Magnitude(None, norm, total))
-    if xp is np and not is_traced(norm):
-        first = summed[0].entries
-        assert first is not None
-        entries = np.zeros((len(sources), *first.shape[1:]))
-        for p in parts:
-            entries[np.searchsorted(sources, p.sources)] += p.magnitude.entries
-    else:
-        entries = sum(m.entries for m in summed)
-    return Perturbation(sources, tighten(up(entries, count), norm, total))
+    return Perturbation(sources, tighten(up(sum(stacks), count), norm, total))

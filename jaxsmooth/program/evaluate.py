@@ -60,9 +60,7 @@ class Resolved:
 
 
 class _Environment:
-    def __init__(
-        self, values: Mapping[Value, Any], replacements: Replacements, resolved: Resolved
-    ):
+    def __init__(self, values: Mapping[Value, Any], replacements: Replacements, resolved: Resolved):
         self.values: dict[Value, Any] = dict(values)
         self.replacements = replacements
         self.resolved = resolved
@@ -125,8 +123,7 @@ class _Environment:
                 inner = _Environment(self.values, self.replacements, self.resolved)
                 inner.run(body)
                 return [
-                    _typed(inner.read(a), v)
-                    for a, v in zip(results, node.outputs, strict=True)
+                    _typed(inner.read(a), v) for a, v in zip(results, node.outputs, strict=True)
                 ]
 
             return evaluated

@@ -50,7 +50,7 @@ class Steps:
 
 
 def used(
-    loop: Loop, outputs: Sequence[Value], wanted: Collection[Value]
+    loop: Loop, outputs: Sequence[Value], wanted: Collection[Atom]
 ) -> tuple[list[int], list[int], list[Equation]]:
     """Positions of the carries and of the stacked results that matter, and the equations.
 
@@ -181,9 +181,7 @@ def ahead(
     equations = live(equations, [*after, *parts, *residuals])
     inside = {v for e in equations for v in e.outputs}.union(carry, loop.slices)
     reads = {a for e in equations for a in e.inputs}.union(after, parts, residuals)
-    stacks = [
-        (s, v) for s, v in zip(loop.stacks, loop.slices, strict=True) if v in reads
-    ]
+    stacks = [(s, v) for s, v in zip(loop.stacks, loop.slices, strict=True) if v in reads]
     outer = sorted(
         (a for a in reads if isinstance(a, Value) and a not in inside and a not in known), key=id
     )

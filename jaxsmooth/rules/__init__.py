@@ -2,6 +2,7 @@
 
 from jaxsmooth.rules import (
     bilinear,
+    combination,
     composites,
     control,
     convolution,
@@ -19,6 +20,7 @@ from jaxsmooth.rules import (
 
 __all__ = [
     "bilinear",
+    "combination",
     "composites",
     "control",
     "convolution",
