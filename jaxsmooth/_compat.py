@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -40,6 +41,17 @@ CALLS = frozenset(
     }
 )
 """Call-like primitives whose body may be inlined when something inside it changes."""
+
+
+def scan_layout(params: Mapping[str, Any]) -> tuple[int, int]:
+    """(number of constants, number of carries): a scan's first operands, in this order.
+
+    Since JAX 0.11 they are counted by a tree of the operands.
+    """
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts.vals), len(carry.vals)
 
 
 def primitive(name: str) -> Any | None:

@@ -20,7 +20,7 @@ from jaxsmooth.analysis.analyze import constants_of, name_of, scalar, site_of
 from jaxsmooth.analysis.prepare import NORMS, Prepared, prepare
 from jaxsmooth.bounds import Fixed, shapes_from_bounds
 from jaxsmooth.certificate import Certificate
-from jaxsmooth.math.array import is_traced, real
+from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.evaluate import Replacement, evaluate
 from jaxsmooth.rules.registry import rule_of
@@ -197,16 +197,20 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     """The smoothed program, compiled where all that it closes over is known."""
     graph, normal = prepared.graph, prepared.problem.normal
     replaced: list[Any] = []
-    for equation in normal.equations:
+    for equation in normal.all_equations():
         instead = rule_of(equation).in_place_of(equation)
         if instead is not None:
             inputs = tuple(normal.original(a) for a in equation.inputs)
             compute = functools.partial(_without_accuracy, instead)
-            replaced.append((equation.outputs[0], inputs, compute, np.float64(0.0)))
+            replaced.append((equation.outputs[0], inputs, compute, np.float64(0.0), 0))
     for found, mu in zip(proved.result.sites, proved.mu, strict=True):
         active = found.site.active
         if not is_traced(active) and not np.any(active):
             continue
+        steps = len(found.steps)
+        if steps and not namespace(mu).ndim(mu):
+            # All steps of a loop share which elements are active.
+            active, steps = active[(0,) * steps], 0
         full = is_traced(active) is False and bool(np.all(active))
         inputs = tuple(normal.original(a) for a in found.site.inputs)
         # μ = 0 leaves an element exactly as it is.
@@ -217,17 +221,17 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
             if is_traced(active, mu)
             else (np.where(active, mu, 0.0))
         )
-        replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy))
-    accuracies = [accuracy for *_, accuracy in replaced]
+        replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy, steps))
+    accuracies = [accuracy for *_, accuracy, _ in replaced]
     constants_ = list(graph.constants.values())
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
-            output: Replacement(inputs, lambda *x, c=compute, m=mu: [c(m, *x)])
-            for (output, inputs, compute, _), mu in zip(replaced, accuracies, strict=True)
+            output: Replacement(inputs, functools.partial(_listed, compute), mu, steps)
+            for (output, inputs, compute, _, steps), mu in zip(replaced, accuracies, strict=True)
         }
         closed_over = dict(zip(graph.constants, values, strict=True))
-        return evaluate(graph, arguments, replacements, closed_over)
+        return evaluate(graph, arguments, replacements, closed_over, normal.resolved)
 
     if not is_traced(*accuracies, *constants_):
         run = jax.jit(run)
@@ -236,6 +240,10 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
 
 def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Any:
     return compute(*inputs)
+
+
+def _listed(compute: Callable[..., Any], *inputs: Any) -> list[Any]:
+    return [compute(*inputs)]
 
 
 def _certificate(solved: _Solved, eps: Any, options: Options, name: str) -> Certificate:

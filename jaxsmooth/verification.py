@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsmooth import allocation, errors
 from jaxsmooth.analysis import constants
-from jaxsmooth.analysis.propagate import Pass, Problem, propagate
+from jaxsmooth.analysis.propagate import Pass, Problem, SitePass, propagate
 from jaxsmooth.math.array import Array, is_traced, namespace, unit_roundoff
 from jaxsmooth.rules.registry import describe
 
@@ -187,7 +187,7 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
     first = propagate(problem, [np.float64(0.0)] * len(kinks))
     check_finite(first)
     mu = [
-        _one(wanted[e.path], e.path, found.effect, eps, e.outputs[0].shape)
+        _one(wanted[e.path], e.path, found, eps)
         for e, found in zip(kinks, first.sites, strict=True)
     ]
     result = propagate(problem, mu)
@@ -196,7 +196,7 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
         if not any(isinstance(wanted[path], Share) for path in paths):
             break
         mu = [
-            _one(wanted[e.path], e.path, found.effect, eps, e.outputs[0].shape)
+            _one(wanted[e.path], e.path, found, eps)
             for e, found in zip(kinks, result.sites, strict=True)
         ]
         result = propagate(problem, mu)
@@ -212,7 +212,8 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
     return Proved(mu, result, spent)
 
 
-def _one(value: Any, path: str, effect: Array, eps: Array, shape: tuple[int, ...]) -> Array:
+def _one(value: Any, path: str, found: SitePass, eps: Array) -> Array:
+    effect, shape = found.effect, found.shape
     if isinstance(value, Share):
         xp = namespace(effect, eps)
         felt = effect > 0
@@ -220,6 +221,10 @@ def _one(value: Any, path: str, effect: Array, eps: Array, shape: tuple[int, ...
     if is_traced(value):
         return value
     mu = np.asarray(value, dtype=np.float64)
+    if mu.ndim and mu.shape == found.steps:
+        # One for every step of the loop.
+        mu = mu.reshape(mu.shape + (1,) * (len(shape) - mu.ndim))
+        mu = np.broadcast_to(mu, shape)
     if np.isnan(mu).any() or (mu < 0).any():
         raise errors.ArgumentError(f"allocation[{path!r}]: μ must be non-negative numbers")
     if mu.ndim and mu.shape != shape:

@@ -109,7 +109,7 @@ def site_of(found: SitePass, **fields: Any) -> Site:
         path=found.equation.path,
         primitive=found.equation.name,
         source=from_here(found.equation.source),
-        shape=tuple(found.equation.outputs[0].shape),
+        shape=found.shape,
         range=(scalar(xp.min(lo, initial=np.inf)), scalar(xp.max(hi, initial=-np.inf))),
         active=count(found.site.active),
         weight=scalar(xp.where(felt, found.effect / xp.where(felt, found.pattern, 1.0), 0.0)),

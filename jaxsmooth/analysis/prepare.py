@@ -16,6 +16,7 @@ from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
+from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
@@ -90,9 +91,8 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    normal = normalise(
-        graph, known, varying, [regions(is_known, is_located)], (*COMPOSITES, *SMOOTHED)
-    )
+    rewrites = [regions(is_known, is_located), combinations]
+    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)

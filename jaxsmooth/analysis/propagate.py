@@ -12,12 +12,15 @@ since the program downstream of site k is then f's own. Differentiating twice,
 
 the sum over nonlinear equations q of their second-order response, pushed through the
 tail T_q. Both sums are over *sources* whose magnitudes `first_order` rules push.
+
+A loop is walked step by step. What an equation of its body adds at one step is added to what
+it added at the steps before: one source holds the sum over all steps (docs: theory).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -25,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth import errors
+from jaxsmooth.analysis.repeat import repeat
+from jaxsmooth.analysis.slices import hull, sum_of
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
 from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, real, times, up
 from jaxsmooth.math.kernels import Kernel
@@ -33,7 +38,7 @@ from jaxsmooth.math.perron import perron_bound
 from jaxsmooth.math.range import Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE, Normal
-from jaxsmooth.rules.registry import KinkRule, Local, Site, describe, rule_of
+from jaxsmooth.rules.registry import KinkRule, Local, Rule, Site, describe, rule_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +67,19 @@ class SitePass:
       site: how it is smoothed.
       pattern: 2-norm of the error of the whole site for μ = 1.
       effect: error of the output for μ = 1.
+      steps: numbers of steps of the loops that it is in, the outermost first.
     """
 
     equation: Equation
     site: Site
     pattern: Array
     effect: Array
+    steps: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of its elements, at all steps."""
+        return (*self.steps, *self.equation.outputs[0].shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +112,7 @@ class Problem:
       exact: whether f itself is analysed, and not its smoothed versions too.
       static: what rules keep, per equation.
       arguments: ranges of the leaves that are not fixed.
+      last: accuracies and result of the last pass, if all was known.
     """
 
     normal: Normal
@@ -110,8 +123,11 @@ class Problem:
     exact: bool = False
     static: dict[Equation, dict[Any, Any]] = field(default_factory=dict)
     arguments: dict[Value, Range] = field(default_factory=dict)
+    last: tuple[list[Array], Pass] | None = None
+    _steps: dict[Equation, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._enter_loops(self.normal.equations, ())
         total = len(self.domain.leaves)
         for j, (leaf, value) in enumerate(
             zip(self.domain.leaves, self.normal.graph.inputs, strict=True)
@@ -125,7 +141,19 @@ class Problem:
 
     def kinks(self) -> list[Equation]:
         """The equations that may be sites, in order."""
-        return [e for e in self.normal.equations if self.is_kink(e)]
+        return [e for e in self.normal.all_equations() if self.is_kink(e)]
+
+    def steps_of(self, equation: Equation) -> tuple[int, ...]:
+        """Numbers of steps of the loops that an equation is in, the outermost first."""
+        return self._steps.get(equation, ())
+
+    def _enter_loops(self, equations: Sequence[Equation], around: tuple[int, ...]) -> None:
+        for equation in equations:
+            if around:
+                self._steps[equation] = around
+            steps = self.normal.loops.get(equation)
+            if steps is not None:
+                self._enter_loops(steps.equations, (*around, steps.length))
 
     def is_kink(self, equation: Equation) -> bool:
         """Whether an equation may be a site."""
@@ -136,7 +164,54 @@ class Problem:
 
 def propagate(problem: Problem, mu: Sequence[Array]) -> Pass:
     """Run one pass with these accuracies, one (number or array) per kink."""
-    return _Pass(problem, list(mu)).run()
+    if is_traced(*mu):
+        return _Pass(problem, list(mu)).run()
+    last = problem.last
+    if last is None or not all(map(np.array_equal, last[0], mu)):
+        result = _Pass(problem, list(mu)).run()
+        traced = is_traced(*(x for s in result.sites for x in (s.effect, s.pattern)))
+        if traced or is_traced(result.lipschitz):
+            return result
+        problem.last = last = list(mu), result
+    return last[1]
+
+
+@dataclass(eq=False)
+class _SiteRecord:
+    """What a pass found about a site so far.
+
+    Attributes:
+      site: how it is smoothed, from the last step.
+      active: elements that can reach a kink at some step.
+      location: hull of what meets the kink.
+      squares: square of the 2-norm of the error of all steps so far, for μ = 1.
+      source: its identifier.
+    """
+
+    site: Site
+    active: Array
+    location: tuple[Array, Array]
+    squares: Array
+    source: int
+
+
+@dataclass(eq=False)
+class _ResponseRecord:
+    """Second-order responses of one equation so far.
+
+    Attributes:
+      key: what identifies it.
+      equation: the equation.
+      site: index of the site whose 1/μ multiplies them, or None.
+      joint: source of the response to joint changes.
+      units: (matrix over the leaves, source) of responses leaf by leaf.
+    """
+
+    key: Any
+    equation: Equation
+    site: int | None
+    joint: int = -1
+    units: dict[str, tuple[Array, int]] = field(default_factory=dict)
 
 
 class _Pass:
@@ -146,17 +221,27 @@ class _Pass:
         self.mu = mu
         self.ranges: dict[Value, Range] = {}
         self.changes: dict[Value, Perturbation] = {}
+        # Values known at the current steps of loops, and these steps.
+        self.current: dict[Value, Any] = {}
+        self.positions: list[int] = []
+        # Whether only the operands' ranges of sites in a loop are collected.
+        self.collecting = False
+        self.collected: dict[Equation, list[Range]] = {}
         self.count = len(problem.leaves)
         self.sources = self.count
-        self.sites: list[tuple[Equation, Site, Array, int]] = []
-        self.responses: list[tuple[Equation, list[tuple[Array, int]], int | None, int]] = []
+        self.identifiers: dict[Any, int] = {}
+        self.indices = {e: i for i, e in enumerate(problem.kinks())}
+        self.sites: dict[Equation, _SiteRecord] = {}
+        self.responses: dict[Any, _ResponseRecord] = {}
+        self._points: dict[Any, tuple[Range, Any]] = {}
+        self._wide: dict[Equation, Local] = {}
 
     def run(self) -> Pass:
         self._enter_arguments()
         last_use = self._last_uses()
         for step, equation in enumerate(self.normal.equations):
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                self._equation(equation)
+                self.equation(equation)
             for value in last_use.get(step, ()):
                 self.ranges.pop(value, None)
                 self.changes.pop(value, None)
@@ -182,15 +267,30 @@ class _Pass:
                 ends.setdefault(step, []).append(value)
         return ends
 
+    def known(self, atom: Atom, shape: tuple[int, ...]) -> Any:
+        """The atom's value in this shape, at the current step; None if it is unknown."""
+        if isinstance(atom, Value) and atom in self.current:
+            value = self.current[atom]
+            if np.shape(value) == shape:
+                return value
+            return (jnp if is_traced(value) else np).broadcast_to(value, shape)
+        return self.normal.value_of(atom, shape)
+
     def _operand(self, equation: Equation, atom: Atom) -> tuple[Range, Any]:
         shape = atom.shape
-        if len(equation.inputs) > 1 and shape == ():
-            broadcasting = isinstance(atom, Literal) or atom in self.normal.known
-            if broadcasting and equation.primitive in ELEMENTWISE:
-                shape = equation.outputs[0].shape
-        known = self.normal.value_of(atom, shape)
+        known = isinstance(atom, Literal) or atom in self.normal.known or atom in self.current
+        broadcasting = len(equation.inputs) > 1 and equation.primitive in ELEMENTWISE
+        if known and broadcasting and shape == ():
+            shape = equation.outputs[0].shape
+        # What is known once and for all has one range, which keeps what rules compute of it.
+        if (atom, shape) in self._points:
+            return self._points[atom, shape]
+        known = self.known(atom, shape)
         if known is not None:
-            return self._point(known, shape), known
+            found = self._point(known, shape), known
+            if isinstance(atom, Literal) or atom not in self.current:
+                self._points[atom, shape] = found
+            return found
         if not _is_number(atom):
             raise errors.UnsupportedPrimitiveError(
                 f"{describe(equation)} reads a value of type {atom.dtype} that is not known. "
@@ -206,25 +306,49 @@ class _Pass:
             known = np.asarray(known)
         return point(real(known), len(self.problem.domain.leaves))
 
-    def _equation(self, equation: Equation) -> None:
-        rule = rule_of(equation)
-        operands = [self._operand(equation, a) for a in equation.inputs]
-        local = Local(
+    def _local(
+        self, equation: Equation, ranges: list[Range], known: list[Any], by_step: bool
+    ) -> Local:
+        # What rules keep from pass to pass must not depend on what the step makes known.
+        static = {} if by_step else self.problem.static.setdefault(equation, {})
+        return Local(
             equation,
             self.problem.domain,
             len(self.problem.domain.leaves),
-            [r for r, _ in operands],
-            [k for _, k in operands],
+            ranges,
+            known,
             [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
-            self.problem.static.setdefault(equation, {}),
+            static,
             kernel=None if self.problem.exact else self.problem.kernel,
         )
-        results = rule.range(local)
+
+    def equation(self, equation: Equation) -> None:
+        """Ranges and changes of an equation's results."""
+        steps = self.normal.loops.get(equation)
+        if steps is not None:
+            repeat(self, equation, steps)
+            return
+        rule = rule_of(equation)
+        operands = [self._operand(equation, a) for a in equation.inputs]
+        ranges, known = [r for r, _ in operands], [k for _, k in operands]
+        by_step = any(a in self.current for a in equation.inputs if isinstance(a, Value))
+        local = self._local(equation, ranges, known, by_step)
+        results = self._range(rule, local)
         local.results = results
+        index = self.indices.get(equation)
+        if self.collecting:
+            self._collect(equation, results)
+            return
         before = [self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs]
+        if index is not None and self.positions:
+            local = self._smoothed(rule, local, by_step)
+            if all(b is None for b in before):
+                # It is smoothed at this step, too.
+                before = [self._nothing(r.shape) if v else None
+                          for r, v in zip(ranges, local.varies, strict=True)]  # fmt: skip
         sources = union(before)
         if not len(sources):
-            self._write(equation, results, [None] * len(results))
+            self.write(equation, results, [None] * len(results))
             return
         magnitudes = [aligned(b, sources) for b in before]
         pushed = rule.first_order(local, magnitudes)
@@ -234,83 +358,204 @@ class _Pass:
         at = np.flatnonzero(sources < self.count)
         moved = [None if m is None else m.rows(at) for m in magnitudes]
         responses = rule.second_order(local, moved)
-        if self.problem.is_kink(equation):
+        if index is not None:
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
-            results = [self._site(equation, site, results[0], after[0])]
-            index = len(self.sites) - 1
-            self._response(equation, site.response, sources[at], after[0], results[0], index)
-        for response, parts, r in zip(responses, after, results, strict=True):
+            results = [self._site(equation, index, site, results[0], after[0])]
+            self._response(equation, "site", site.response, sources[at], after[0], results[0])
+        for i, (response, parts, r) in enumerate(zip(responses, after, results, strict=True)):
             if response is not None:
-                self._response(equation, response, sources[at], parts, r, None)
-        self._write(equation, results, [joined(p) if p else None for p in after])
+                self._response(equation, i, response, sources[at], parts, r)
+        self.write(equation, results, [_sum(p) if p else None for p in after])
 
-    def _write(
+    def _range(self, rule: Rule, local: Local) -> list[Range]:
+        try:
+            return rule.range(local)
+        except errors.DiscontinuityError as error:
+            found = [self.normal.decides.get(v) for v in local.equation.outputs]
+            if not found or found[0] is None:
+                raise
+            raise errors.DiscontinuityError(
+                f"{describe(found[0])} chooses a branch by numbers that vary with the "
+                "arguments, so that the function may jump from one branch to another: no "
+                "continuous function stays within eps of a jump. Choose by jnp.where between "
+                "branches that meet, use jnp.maximum or jnp.clip, give bounds on which one "
+                "branch is always taken, or make what chooses known with jaxsmooth.fixed. "
+                f"({error})"
+            ) from error
+
+    def write(
         self,
         equation: Equation,
         results: Sequence[Range],
         changes: Sequence[Perturbation | None],
     ) -> None:
+        """Set the ranges and the changes of an equation's results."""
         for value, r, change in zip(equation.outputs, results, changes, strict=True):
             _check_shapes(equation, value.shape, r, change)
-            self.ranges[value] = r
-            if change is not None:
-                self.changes[value] = affordable(change)
+            self.enter(value, r, change)
 
-    def _source(self, parts: list[Perturbation], magnitude: Magnitude) -> int:
-        identifier = self.sources
-        self.sources += 1
+    def enter(self, value: Value, r: Range, change: Perturbation | None) -> None:
+        """Set the range and the change of a value."""
+        self.ranges[value] = r
+        if change is None:
+            # Of the step before.
+            self.changes.pop(value, None)
+        else:
+            self.changes[value] = affordable(change)
+
+    # Sites in loops: what is decided from ranges is decided for all steps at once.
+
+    def _collect(self, equation: Equation, results: list[Range]) -> None:
+        """In a loop, ahead: ranges with all elements of all sites smoothed."""
+        index = self.indices.get(equation)
+        if index is not None:
+            operands = [self._operand(equation, a)[0] for a in equation.inputs]
+            seen = self.collected.get(equation)
+            if seen is not None:
+                domain = self.problem.domain
+                operands = [hull(a, b, domain) for a, b in zip(seen, operands, strict=True)]
+            self.collected[equation] = operands
+            mu = self.mu[index]
+            largest = up(namespace(mu).max(mu, initial=0.0))
+            error = namespace(largest).broadcast_to(largest, results[0].shape)
+            results = [widen(results[0], self.problem.domain, -error, error)]
+        self.write(equation, results, [None] * len(results))
+
+    def _smoothed(self, rule: Rule, local: Local, by_step: bool) -> Local:
+        """The equation as it is smoothed: over its operands' ranges at all steps."""
+        if self.problem.exact:
+            return local
+        equation = local.equation
+        if equation not in self._wide:
+            known = [None if isinstance(a, Value) and a in self.current else k
+                     for a, k in zip(equation.inputs, local.known, strict=True)]  # fmt: skip
+            wide = self._local(equation, self.collected[equation], known, by_step)
+            wide.results = rule.range(wide)
+            self._wide[equation] = wide
+        return self._wide[equation]
+
+    def _nothing(self, shape: tuple[int, ...]) -> Perturbation:
+        """A perturbation that is none."""
+        return Perturbation(np.array([0]), Magnitude(np.zeros((1, *shape)), np.zeros(1)))
+
+    def _source(self, key: Any, parts: list[Perturbation], magnitude: Magnitude) -> int:
+        """Add to the source with this key, which is one for all steps of a loop."""
+        if key not in self.identifiers:
+            self.identifiers[key] = self.sources
+            self.sources += 1
+        identifier = self.identifiers[key]
         parts.append(Perturbation(np.array([identifier]), magnitude))
         return identifier
 
     def _site(
-        self, equation: Equation, site: Site, result: Range, parts: list[Perturbation]
+        self,
+        equation: Equation,
+        index: int,
+        site: Site,
+        result: Range,
+        parts: list[Perturbation],
     ) -> Range:
-        """Add the site's error as a source, and widen the range of its result by it."""
-        index = len(self.sites)
-        mu = self.mu[index]
+        """Add the site's error to its source, and widen the range of its result by it."""
+        mu, relative = self.mu[index], 1.0
+        if namespace(mu).ndim(mu):
+            relative = _relative(mu)
+            if self.positions:
+                position = tuple(self.positions)
+                mu, relative = mu[position], relative[position]
         xp = namespace(site.active, mu)
         active = xp.where(site.active, 1.0, 0.0)
         largest = max(abs(site.lower), abs(site.upper))
         # The largest of the μ of its elements is the unit in which the site is measured.
-        relative = active if xp.ndim(mu) == 0 else active * _relative(mu)
-        relative = xp.broadcast_to(relative, result.shape)
+        relative = xp.broadcast_to(active * relative, result.shape)
         pattern = norm2(relative)
         entries = up(largest * relative, 2)[None]
-        source = self._source(parts, Magnitude(entries, up(largest * pattern)[None]))
-        self.sites.append((equation, site, pattern, source))
+        magnitude = Magnitude(entries, up(largest * pattern)[None])
+        source = self._source((equation, "error"), parts, magnitude)
+        self._record(equation, site, pattern, source)
         error = active * mu
         return widen(
             result, self.problem.domain, down(error * site.lower, 2), up(error * site.upper, 2)
         )
 
+    def _record(self, equation: Equation, site: Site, pattern: Array, source: int) -> None:
+        squares = up(pattern * pattern)
+        old = self.sites.get(equation)
+        if old is None:
+            self.sites[equation] = _SiteRecord(site, site.active, site.location, squares, source)
+            return
+        old.site = site
+        old.active = old.active | site.active
+        (lo, hi), (a, b) = old.location, site.location
+        xp = namespace(lo, hi, a, b)
+        old.location = xp.minimum(lo, a), xp.maximum(hi, b)
+        old.squares = up(old.squares + squares)
+
     def _response(
         self,
         equation: Equation,
+        which: Any,
         response: Response,
         leaves: np.ndarray,
         parts: list[Perturbation],
         result: Range,
-        site: int | None,
     ) -> None:
-        """Add an equation's second-order response as sources."""
+        """Add an equation's second-order response to its sources."""
         norm = perron_bound(response.pairs)
         total = None if response.totals is None else perron_bound(response.totals)
         entries = response.entries
         if entries is not None:
             norm = namespace(norm, entries).minimum(norm, norm2(entries))
             entries = namespace(entries).minimum(entries, norm)[None]
-        joint = self._source(parts, Magnitude(entries, _stack(norm), _stack(total)))
-        units: list[tuple[Array, int]] = []
-        if self.count > 1:
-            ones = None if entries is None else np.ones((1, *result.shape))
-            one = np.ones(1)
-            pairs = self._spread(response.pairs, leaves)
-            units.append((pairs, self._source(parts, Magnitude(ones, one))))
-            if response.totals is not None:
-                totals = self._spread(response.totals, leaves)
-                units.append((totals, self._source(parts, Magnitude(ones, one, one))))
-        self.responses.append((equation, units, site, joint))
+        key = (equation, which)
+        record = self.responses.get(key)
+        if record is None:
+            site = self.indices[equation] if which == "site" else None
+            record = self.responses[key] = _ResponseRecord(key, equation, site)
+        magnitude = Magnitude(entries, _stack(norm), _stack(total))
+        record.joint = self._source((key, "joint"), parts, magnitude)
+        if self.count == 1:
+            return
+        self._units(record, "pairs", response.pairs, leaves, parts, entries is not None, result)
+        if response.totals is not None:
+            self._units(
+                record, "totals", response.totals, leaves, parts, entries is not None, result
+            )
+
+    def _units(
+        self,
+        record: _ResponseRecord,
+        name: str,
+        matrix: Array,
+        leaves: np.ndarray,
+        parts: list[Perturbation],
+        elementwise: bool,
+        result: Range,
+    ) -> None:
+        """Responses leaf by leaf: at most matrix_ij times one of unit norm.
+
+        In a loop the unit of every step is the norm of its matrix, and the matrices in these
+        units are bounded together: Σ_t matrix_t,ij effect_t <= max_t(matrix_t,ij/s_t) Σ_t s_t
+        effect_t.
+        """
+        full, unit = self._spread(matrix, leaves), 1.0
+        if self.positions:
+            size = perron_bound(matrix)
+            xp = namespace(size, full)
+            sized = (size > 0) & xp.isfinite(size)
+            unit = xp.where(sized, size, 1.0)
+            full = up(full / unit)
+        xp = namespace(unit)
+        norm = xp.reshape(xp.asarray(unit, dtype=None), (1,)) * 1.0
+        ones = None
+        if elementwise:
+            ones = norm.reshape((1,) * (1 + len(result.shape))) * np.ones((1, *result.shape))
+        magnitude = Magnitude(ones, norm, norm if name == "totals" else None)
+        source = self._source((record.key, name), parts, magnitude)
+        if name in record.units:
+            old, _ = record.units[name]
+            full = namespace(old, full).maximum(old, full)
+        record.units[name] = full, source
 
     def _spread(self, pairs: Array, leaves: np.ndarray) -> Array:
         """The matrix over all leaves of one over those that reach an equation."""
@@ -325,29 +570,47 @@ class _Pass:
     # The end.
 
     def _result(self) -> Pass:
-        outputs = [self._output(a) for a in self.normal.graph.outputs]
+        outputs = [self.output(a) for a in self.normal.graph.outputs]
         ranges = [r for r, _ in outputs]
         changes = [c for _, c in outputs]
         effects = self._effects(changes, "l2")
         deviations = effects if self.problem.norm == "l2" else self._effects(changes, "linf")
-        sites = [
-            SitePass(equation, site, pattern, deviations[source])
-            for equation, site, pattern, source in self.sites
-        ]
+        sites = [self._site_pass(equation, deviations) for equation in self.indices]
         terms = []
-        for equation, units, site, joint in self.responses:
-            matrices = [up(times(m, effects[unit])) for m, unit in units]
+        for record in self.responses.values():
+            matrices = [up(times(m, effects[unit])) for m, unit in record.units.values()]
             if not matrices:
                 # One leaf: the joint response is all there is.
-                matrices = [namespace(effects).reshape(effects[joint], (1, 1))]
+                matrices = [namespace(effects).reshape(effects[record.joint], (1, 1))]
             smallest = matrices[0]
             for m in matrices[1:]:
                 smallest = namespace(smallest, m).minimum(smallest, m)
-            terms.append(Term(equation, smallest, effects[joint], site))
+            terms.append(Term(record.equation, smallest, effects[record.joint], record.site))
         return Pass(ranges, effects[: self.count], sites, terms)
 
-    def _output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
-        known = self.normal.value_of(atom, atom.shape)
+    def _site_pass(self, equation: Equation, effects: Array) -> SitePass:
+        steps = self.problem.steps_of(equation)
+        shape = equation.outputs[0].shape
+        record = self.sites.get(equation)
+        if record is None:
+            # No change of the arguments reaches it.
+            zeros = np.zeros(shape)
+            nowhere = Site(
+                zeros > 0, 0.0, 0.0, Response(np.zeros((0, 0)), None), (), _never,
+                (zeros, zeros), self.problem.kernel.name,
+            )  # fmt: skip
+            return SitePass(equation, nowhere, np.float64(0.0), np.float64(0.0))
+        site = replace(record.site, active=record.active, location=record.location)
+        pattern = up(namespace(record.squares).sqrt(record.squares), 2)
+        if not steps:
+            return SitePass(equation, site, pattern, effects[record.source])
+        active = namespace(site.active).broadcast_to(site.active, (*steps, *shape))
+        site = replace(site, active=active)
+        return SitePass(equation, site, pattern, effects[record.source], steps)
+
+    def output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
+        """Range and change of what a program or a step gives."""
+        known = self.known(atom, atom.shape)
         if known is not None:
             return self._point(known, atom.shape), None
         assert isinstance(atom, Value)
@@ -373,6 +636,19 @@ class _Pass:
             return np.zeros(self.sources)
         stacked = namespace(*parts).stack(parts)
         return namespace(stacked).max(stacked, axis=0) if norm == "linf" else norm2(stacked, 0)
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("an element that cannot reach a kink is not smoothed")
+
+
+def _sum(parts: list[Perturbation]) -> Perturbation:
+    """The sum of perturbations of one value."""
+    later = [int(p.sources[0]) for p in parts[1:]]
+    before = [int(p.sources[-1]) for p in parts[:-1]]
+    if all(a < b for a, b in zip(before, later, strict=True)):
+        return joined(parts)
+    return sum_of(parts)
 
 
 def _check_shapes(

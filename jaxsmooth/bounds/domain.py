@@ -20,7 +20,7 @@ from jaxsmooth.bounds.numbers import located, spread
 from jaxsmooth.bounds.prefix import Match, matches
 from jaxsmooth.bounds.sets import Ball, Fixed, Set
 from jaxsmooth.errors import BoundsError
-from jaxsmooth.math.array import Array, namespace, norm2, times, tiny, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, tiny, up
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,8 @@ class Domain:
         """
         total = np.zeros(np.shape(gains)[1:])
         for group in self.groups:
+            if not is_traced(group.radius) and group.radius == 0:
+                continue
             gain = norm2(gains[np.asarray(group.leaves)], axis=0)
             total = total + times(group.radius, gain)
         # Products of subnormal numbers lose more than a relative rounding.

@@ -102,6 +102,8 @@ def norm2(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
             total = np.sum(np.square(x), axis=axis)
         if np.all((total > 1e-200) & (total < 1e300)):
             return up(np.sqrt(total), _terms(x, total) + 4)
+        if not x.any():
+            return np.zeros(np.shape(total))
     # Infinite entries are set aside, also for the sake of derivatives.
     infinite = ~xp.isfinite(x)
     x = xp.abs(xp.where(infinite, 0.0, x))

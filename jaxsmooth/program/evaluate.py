@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import numpy as np
+from jax import lax
 
-from jaxsmooth.program.graph import Atom, Call, Equation, Graph, Literal, Value, _flatten
+from jaxsmooth.program.graph import (
+    Atom,
+    Call,
+    Equation,
+    Graph,
+    Literal,
+    Loop,
+    Node,
+    Switch,
+    Value,
+    flatten,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Replacement:
-    """What to compute instead of an equation: ``compute(*inputs)`` gives its outputs."""
+    """What to compute instead of an equation.
+
+    Attributes:
+      inputs: what ``compute`` reads.
+      compute: ``compute(accuracy, *inputs)`` gives the equation's outputs.
+      accuracy: a number or an array.
+      steps: how many of its first axes run over the steps of the loops that the equation
+        is in, the outermost first; 0 where all steps share one accuracy.
+    """
 
     inputs: tuple[Atom, ...]
     compute: Callable[..., Sequence[Any]]
+    accuracy: Any = None
+    steps: int = 0
 
 
 Replacements = Mapping[Value, Replacement]
 """Keyed by the first output of the equation that is replaced."""
 
 
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """What is known about control flow.
+
+    Attributes:
+      lengths: number of steps of loops whose equation does not say it.
+      taken: index of the branch that is taken.
+    """
+
+    lengths: dict[Loop, int] = field(default_factory=dict)
+    taken: dict[Switch, int] = field(default_factory=dict)
+
+
 class _Environment:
-    def __init__(self, constants: Mapping[Value, Any], replacements: Replacements):
-        self.values: dict[Value, Any] = dict(constants)
+    def __init__(self, values: Mapping[Value, Any], replacements: Replacements, resolved: Resolved):
+        self.values: dict[Value, Any] = dict(values)
         self.replacements = replacements
+        self.resolved = resolved
+        self.wanted = {a for r in replacements.values() for a in r.inputs if isinstance(a, Value)}
 
     def read(self, atom: Atom) -> Any:
         return atom.value if isinstance(atom, Literal) else self.values[atom]
@@ -36,14 +74,16 @@ class _Environment:
             if isinstance(atom, Value):
                 self.values.setdefault(atom, result)
 
-    def run(self, body: Sequence[Equation | Call]) -> None:
+    def run(self, body: Sequence[Node]) -> None:
         for node in body:
             if isinstance(node, Equation):
                 self.write(node.outputs, self.equation(node))
             elif not self.changes(node):
                 self.write(node.outputs, bind_equation(node.eqn, map(self.read, node.inputs)))
+            elif isinstance(node, Switch):
+                self.write(node.outputs, self.switch(node))
             elif node.rematerialised:
-                self.write(node.outputs, self.rematerialise(node))
+                self.rematerialise(node)
             else:
                 # The old custom derivative no longer applies, and an outer jit compiles
                 # what an inner one would have: the body is inlined.
@@ -53,35 +93,114 @@ class _Environment:
         # An equation without results is an effect, or nothing at all.
         replacement = self.replacements.get(node.outputs[0]) if node.outputs else None
         if replacement is not None:
-            return replacement.compute(*map(self.read, replacement.inputs))
+            inputs = map(self.read, replacement.inputs)
+            return replacement.compute(replacement.accuracy, *inputs)
+        if node.loop is not None and self._replaces(node.loop.body):
+            with node.eqn.ctx.manager:
+                return self.loop(node.loop)
         return bind_equation(node.eqn, map(self.read, node.inputs))
 
-    def changes(self, call: Call) -> bool:
-        return any(e.outputs and e.outputs[0] in self.replacements for e in _flatten(call.body))
+    def changes(self, node: Call | Switch) -> bool:
+        """Whether something inside is replaced, or read by what is replaced outside."""
+        if self._replaces([node]):
+            return True
+        inside = {v for e in flatten([node]) for v in e.outputs}
+        return not self.wanted.isdisjoint(inside.difference(node.outputs))
 
-    def rematerialise(self, call: Call) -> Sequence[Any]:
+    def _replaces(self, body: Sequence[Node]) -> bool:
+        inside = flatten(body, inside_loops=True)
+        return any(e.outputs and e.outputs[0] in self.replacements for e in inside)
+
+    def switch(self, node: Switch) -> Sequence[Any]:
+        """The branch that is taken, or a `jax.lax.switch` over all."""
+        if node in self.resolved.taken:
+            body, results = node.branches[self.resolved.taken[node]]
+            self.run(body)
+            return [self.read(a) for a in results]
+
+        def branch(body: Sequence[Node], results: Sequence[Atom]) -> Callable[[], list[Any]]:
+            def evaluated() -> list[Any]:
+                inner = _Environment(self.values, self.replacements, self.resolved)
+                inner.run(body)
+                return [
+                    _typed(inner.read(a), v) for a, v in zip(results, node.outputs, strict=True)
+                ]
+
+            return evaluated
+
+        with node.eqn.ctx.manager:
+            return lax.switch(self.read(node.which), [branch(*b) for b in node.branches])
+
+    def loop(self, loop: Loop) -> Sequence[Any]:
+        """A scan, or a while of known length as a scan, which has derivatives of both modes."""
+        length = loop.length if loop.length is not None else self.resolved.lengths.get(loop)
+        inside = [e.outputs[0] for e in flatten(loop.body, inside_loops=True) if e.outputs]
+        by_step = {
+            v: self.replacements[v].accuracy
+            for v in inside
+            if v in self.replacements and self.replacements[v].steps
+        }
+
+        def step(carry: Sequence[Any], read: Any) -> tuple[list[Any], list[Any]]:
+            slices, accuracies = read
+            inner = self._step(loop, carry, accuracies)
+            inner.write(loop.slices, slices)
+            inner.run(loop.body)
+            after = [_typed(inner.read(a), v) for a, v in zip(loop.after, loop.carry, strict=True)]
+            return after, [inner.read(a) for a in loop.slots]
+
+        start = [_typed(self.read(a), v) for a, v in zip(loop.start, loop.carry, strict=True)]
+        stacks = [self.read(a) for a in loop.stacks]
+        after, slots = lax.scan(
+            step, start, (stacks, by_step), length, reverse=loop.reverse, unroll=loop.unroll
+        )
+        return [*after, *slots]
+
+    def _step(
+        self, loop: Loop, carry: Sequence[Any], accuracies: Mapping[Value, Any]
+    ) -> _Environment:
+        """What one step reads: all that is outside, the carry, and its own accuracies."""
+        replacements = dict(self.replacements)
+        for value, accuracy in accuracies.items():
+            old = replacements[value]
+            replacements[value] = replace(old, accuracy=accuracy, steps=old.steps - 1)
+        inner = _Environment(self.values, replacements, self.resolved)
+        inner.write(loop.carry, carry)
+        return inner
+
+    def rematerialise(self, call: Call) -> None:
         """The body under `jax.checkpoint`, with all it reads as arguments."""
-        inside = {v for e in _flatten(call.body) for v in e.outputs}
-        reads = [a for e in _flatten(call.body) for a in self._reads(e)]
-        outer = list(dict.fromkeys(a for a in reads if isinstance(a, Value) and a not in inside))
-        produced = [a for a in call.outputs if isinstance(a, Value) and a in inside]
+        equations = list(flatten(call.body, inside_loops=True))
+        loops = [e.loop for e in equations if e.loop is not None]
+        inside = {v for e in equations for v in e.outputs}
+        local = inside.union(*((*x.carry, *x.slices, *x.asked) for x in loops))
+        reads = [a for e in equations for a in self._reads(e)]
+        outer = list(dict.fromkeys(a for a in reads if isinstance(a, Value) and a not in local))
+        level = {v for e in flatten(call.body) for v in e.outputs}
+        used = [*call.outputs, *self.wanted]
+        produced = list(dict.fromkeys(a for a in used if isinstance(a, Value) and a in level))
 
         def body(*arguments: Any) -> list[Any]:
-            environment = _Environment({}, self.replacements)
+            environment = _Environment({}, self.replacements, self.resolved)
             environment.write(outer, arguments)
             environment.run(call.body)
-            return [environment.read(a) for a in produced]
+            return [environment.values.get(a) for a in produced]
 
         params = call.eqn.params
         checkpointed = jax.checkpoint(
             body, prevent_cse=params.get("prevent_cse", True), policy=params.get("policy")
         )
-        results = dict(zip(produced, checkpointed(*map(self.read, outer)), strict=True))
-        return [results[a] if a in results else self.read(a) for a in call.outputs]
+        results = checkpointed(*map(self.read, outer))
+        for value, result in zip(produced, results, strict=True):
+            if result is not None:
+                self.values.setdefault(value, result)
 
     def _reads(self, equation: Equation) -> Sequence[Atom]:
         replacement = self.replacements.get(equation.outputs[0]) if equation.outputs else None
-        return equation.inputs if replacement is None else replacement.inputs
+        own = equation.inputs if replacement is None else replacement.inputs
+        if equation.loop is None:
+            return own
+        return (*own, *equation.loop.after, *equation.loop.slots)
 
 
 def evaluate(
@@ -89,6 +208,7 @@ def evaluate(
     arguments: Sequence[Any],
     replacements: Replacements,
     constants: Mapping[Value, Any] | None = None,
+    resolved: Resolved | None = None,
 ) -> list[Any]:
     """Outputs of the graph at the arguments, with some equations replaced.
 
@@ -97,14 +217,27 @@ def evaluate(
       arguments: one per input of the graph.
       replacements: what to compute instead of some equations.
       constants: in place of the graph's own (so that they may be passed through a jit).
+      resolved: what is known about loops and branches.
 
-    An equation or a call inside which nothing changes is bound again as it stands, so
-    that its custom derivatives, shardings and donation survive.
+    An equation, a call or a loop inside which nothing changes is bound again as it stands,
+    so that its custom derivatives, shardings and donation survive.
     """
-    environment = _Environment(constants or graph.constants, replacements)
+    environment = _Environment(constants or graph.constants, replacements, resolved or Resolved())
     environment.write(graph.inputs, arguments)
     environment.run(graph.body)
     return [environment.read(a) for a in graph.outputs]
+
+
+def bind(equation: Equation, operands: Sequence[Any]) -> Sequence[Any]:
+    """Results of an equation at these operands; also of one that no jaxpr has."""
+    if equation.eqn is not None:
+        return bind_equation(equation.eqn, operands)
+    typed = [
+        x if hasattr(x, "dtype") else np.asarray(x, a.dtype)
+        for x, a in zip(operands, equation.inputs, strict=True)
+    ]
+    results = equation.primitive.bind(*typed, **equation.params)
+    return results if equation.primitive.multiple_results else [results]
 
 
 def bind_equation(eqn: Any, operands: Any) -> Sequence[Any]:
@@ -115,3 +248,10 @@ def bind_equation(eqn: Any, operands: Any) -> Sequence[Any]:
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*subfunctions, *operands, **params)
     return results if eqn.primitive.multiple_results else [results]
+
+
+def _typed(x: Any, like: Value) -> Any:
+    """x with the type that a loop or a branch must keep."""
+    if jax.numpy.issubdtype(like.dtype, jax.dtypes.extended):
+        return x
+    return lax.convert_element_type(x, like.dtype)

@@ -2,13 +2,15 @@
 
 An equation whose operands are all known is evaluated once, as the program itself would
 evaluate it; its value as computed is the constant that f and f_eps both use. Composites
-are recognised, and operands of elementwise equations are broadcast to one shape.
+are recognised, and operands of elementwise equations are broadcast to one shape. Of a
+branch that is known only the one taken remains, of another one the selection among all. The
+body of a loop is in normal form itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -16,9 +18,23 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import primitives as p
 
-from jaxsmooth.program.evaluate import bind_equation
+from jaxsmooth.program import loops
+from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
-from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
+from jaxsmooth.program.graph import (
+    COPY,
+    Atom,
+    Call,
+    Equation,
+    Graph,
+    Literal,
+    Node,
+    Switch,
+    Value,
+    flatten,
+    live,
+)
+from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import COMPOSITES, LOGADDEXP, Composite, composites
 from jaxsmooth.program.norms import norms
 from jaxsmooth.program.simplify import simplified
@@ -42,6 +58,9 @@ class Normal:
       known: values of the program that are known.
       varies: values that change with the arguments that derivatives are taken in.
       narrow: for values added by broadcasting an operand, that operand.
+      loops: the bodies of loops, by their equation.
+      resolved: branches taken and trip counts.
+      decides: values that choose a branch, with its cond.
     """
 
     graph: Graph
@@ -49,6 +68,19 @@ class Normal:
     known: dict[Value, Any]
     varies: set[Value]
     narrow: dict[Value, Atom]
+    loops: dict[Equation, Steps] = field(default_factory=dict)
+    resolved: Resolved = field(default_factory=Resolved)
+    decides: dict[Value, Switch] = field(default_factory=dict)
+
+    def all_equations(self) -> Iterator[Equation]:
+        """The equations of all levels, a loop's own before those in its body."""
+        yield from self._all(self.equations)
+
+    def _all(self, equations: Sequence[Equation]) -> Iterator[Equation]:
+        for equation in equations:
+            yield equation
+            if equation in self.loops:
+                yield from self._all(self.loops[equation].equations)
 
     def original(self, atom: Atom) -> Atom:
         """The atom of the graph that an operand in normal form stands for."""
@@ -84,48 +116,229 @@ def normalise(
       rewrites: further recognisers, applied after `composites`.
       wanted: composites to look for.
     """
-    values = {**graph.constants, **known}
-    equations: list[Equation] = []
-    folded: list[Equation] = []
-    narrow: dict[Value, Atom] = {}
-    for equation in live(list(graph.equations()), graph.outputs):
-        if all(isinstance(a, Literal) or a in values for a in equation.inputs):
-            _fold(equation, values)
-            folded.append(equation)
-        else:
-            equations.append(equation)
-    equations = composites(equations, graph.outputs, folded, wanted)
-    equations = live([simplified(e, values) for e in equations], graph.outputs)
-    equations = exponentials(equations, graph.outputs)
-    equations = norms(equations, graph.outputs, values)
-    equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
-    varies = _varying(equations, varying)
-    for rewrite in rewrites:
-        equations = rewrite(equations, graph.outputs, values, varies)
-    return Normal(graph, equations, values, varies, narrow)
+    normal = Normal(graph, [], {**graph.constants, **known}, set(varying), {})
+    builder = _Normaliser(normal, rewrites, wanted)
+    equations, _ = builder.level(graph.body, graph.outputs, set())
+    normal.equations.extend(equations)
+    return normal
 
 
-def _varying(equations: Sequence[Equation], inputs: Sequence[Value]) -> set[Value]:
-    """All values that change with these inputs."""
-    varies = set(inputs)
-    for equation in equations:
+@dataclass(eq=False)
+class _Normaliser:
+    normal: Normal
+    rewrites: Sequence[Rewrite]
+    wanted: Sequence[Composite]
+
+    def level(
+        self, body: Sequence[Node], outputs: Sequence[Atom], stepped: set[Value]
+    ) -> tuple[list[Equation], list[Equation]]:
+        """Equations of a program or of a loop's body in normal form.
+
+        Args:
+          body: nodes in order.
+          outputs: what is wanted of them.
+          stepped: values that are known at every step of the loops around; those that follow
+            from them are added.
+
+        Returns:
+          The unknown equations, and those whose results are known at every step.
+        """
+        found = _Level(self.normal, self, outputs, stepped)
+        kept = live(list(flatten(body)), outputs)
+        found.wanted.update(a for e in kept for a in e.inputs)
+        found.walk(body)
+        values, narrow = self.normal.known, self.normal.narrow
+        folded = [*found.folded, *found.ahead]
+        equations = composites(found.equations, outputs, folded, self.wanted)
+        equations = live([simplified(e, values) for e in equations], outputs)
+        equations = exponentials(equations, outputs)
+        equations = norms(equations, outputs, values)
+        equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]
+        for equation in equations:
+            found.vary(equation)
+        for rewrite in self.rewrites:
+            equations = rewrite(equations, outputs, values, self.normal.varies)
+        return equations, found.ahead
+
+
+@dataclass(eq=False)
+class _Level:
+    """One level of the program while it is brought into normal form."""
+
+    normal: Normal
+    builder: _Normaliser
+    outputs: Sequence[Atom]
+    stepped: set[Value]
+    equations: list[Equation] = field(default_factory=list)
+    folded: list[Equation] = field(default_factory=list)
+    ahead: list[Equation] = field(default_factory=list)
+    wanted: set[Atom] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.wanted.update(self.outputs)
+
+    def fixed(self, atom: Atom) -> bool:
+        """Whether the atom is known once and for all."""
+        return isinstance(atom, Literal) or atom in self.normal.known
+
+    def known(self, atom: Atom) -> bool:
+        """Whether the atom is known, at least at every step."""
+        return self.fixed(atom) or atom in self.stepped
+
+    def vary(self, equation: Equation) -> None:
+        if equation in self.normal.loops:
+            return
+        varies = self.normal.varies
         if any(isinstance(a, Value) and a in varies for a in equation.inputs):
             varies.update(equation.outputs)
-    return varies
+
+    def walk(self, body: Sequence[Node]) -> None:
+        for node in body:
+            if isinstance(node, Call):
+                self.walk(node.body)
+            elif isinstance(node, Switch):
+                if not self.wanted.isdisjoint(node.outputs):
+                    self.switch(node)
+            elif not self.wanted.isdisjoint(node.outputs):
+                self.equation(node)
+
+    def equation(self, equation: Equation) -> None:
+        if all(map(self.fixed, equation.inputs)):
+            _fold(equation, self.normal.known)
+            self.folded.append(equation)
+        elif all(map(self.known, equation.inputs)):
+            self.stepped.update(equation.outputs)
+            self.ahead.append(equation)
+        elif equation.loop is not None:
+            self.loop(equation)
+        else:
+            self.equations.append(equation)
+            self.vary(equation)
+
+    def switch(self, node: Switch) -> None:
+        which = node.which
+        value = which.value if isinstance(which, Literal) else self.normal.known.get(which)
+        if value is not None and not isinstance(value, Tracer):
+            index = int(np.clip(int(value), 0, len(node.branches) - 1))
+            self.normal.resolved.taken[node] = index
+            self.walk(node.branches[index][0])
+            results = node.copies(index)
+        else:
+            self.decided_by(node)
+            for body, _ in node.branches:
+                self.walk(body)
+            results = node.selections()
+        for equation in results:
+            if equation.outputs[0] in self.wanted:
+                self.equation(equation)
+
+    def decided_by(self, node: Switch) -> None:
+        """Note what the index of a branch is computed from by comparisons and logic."""
+        producers = {v: e for e in self.equations for v in e.outputs}
+        pending: list[Atom] = [node.which]
+        while pending:
+            atom = pending.pop()
+            if not isinstance(atom, Value) or jax.numpy.issubdtype(atom.dtype, np.inexact):
+                continue
+            self.normal.decides.setdefault(atom, node)
+            if atom in producers:
+                pending.extend(producers[atom].inputs)
+
+    def loop(self, equation: Equation) -> None:
+        """A loop of which something is unknown."""
+        normal, loop = self.normal, equation.loop
+        assert loop is not None
+        length = loop.length
+        if length is None:
+            length = loops.trip_count(loop, normal.known)
+            if length is None:
+                self.equations.append(self.endless(equation))
+                normal.varies.update(equation.outputs)
+                return
+            normal.resolved.lengths[loop] = length
+        count = len(loop.carry)
+        finals, stacked = equation.outputs[:count], equation.outputs[count:]
+        carries, slots, kept = loops.used(loop, equation.outputs, self.wanted)
+        if length == 0:
+            for i in carries:
+                copy = Equation(COPY, {}, (loop.start[i],), (finals[i],), equation.path, "")
+                self.equation(copy)
+            normal.known.update({stacked[i]: np.zeros(stacked[i].shape) for i in slots})
+            return
+        at_steps = loops.known_carries(loop, carries, kept, self.known)
+        for i in list(at_steps):
+            # What every step passes on as it is.
+            if loop.after[i] is loop.carry[i] and self.fixed(loop.start[i]):
+                start = loop.start[i]
+                value = start.value if isinstance(start, Literal) else normal.known[start]
+                normal.known[loop.carry[i]] = normal.known[finals[i]] = value
+                at_steps.remove(i)
+                carries.remove(i)
+        vary = loops.varying(loop, carries, kept, normal.varies)
+        normal.varies.update(vary)
+        normal.varies.update(finals[i] for i in carries if loop.carry[i] in vary)
+        normal.varies.update(stacked[i] for i in slots if loop.slots[i] in normal.varies)
+        # The body.
+        slices = list(zip(loop.stacks, loop.slices, strict=True))
+        here = {v for stack, v in slices if self.known(stack)}
+        here.update(loop.carry[i] for i in at_steps)
+        stepped = self.stepped | here
+        ends = [loop.after[i] for i in carries] + [loop.slots[i] for i in slots]
+        body, ahead = self.builder.level(loop.body, ends, stepped)
+        # What is known at every step, ahead.
+        level = _Level(normal, self.builder, (), stepped)
+        known_slots = [i for i in slots if level.known(loop.slots[i])]
+        open_carries = [i for i in carries if i not in at_steps]
+        open_slots = [i for i in slots if i not in known_slots]
+        reads = [a for e in body for a in e.inputs]
+        reads += [a for e in body if e in normal.loops for a in normal.loops[e].reads()]
+        reads += [loop.after[i] for i in open_carries] + [loop.slots[i] for i in open_slots]
+        own = stepped.difference(self.stepped, (v for _, v in slices))
+        residuals = list(dict.fromkeys(a for a in reads if a in own))
+        known, stacks = loops.ahead(
+            equation, length, ahead, at_steps, known_slots, residuals, normal.known
+        )
+        if known.outputs:
+            self.equation(known)
+        if not open_carries and not open_slots:
+            return
+        normal.loops[equation] = Steps(
+            body,
+            length,
+            loop.reverse,
+            [(loop.start[i], loop.carry[i], loop.after[i], finals[i]) for i in open_carries],
+            [*slices, *stacks],
+            [(loop.slots[i], stacked[i]) for i in open_slots],
+        )
+        self.equations.append(equation)
+
+    def endless(self, equation: Equation) -> Equation:
+        """A while whose trip count is unknown, saying which operands it depends on."""
+        loop = equation.loop
+        assert loop is not None
+        fixed = equation.params["cond_nconsts"] + equation.params["body_nconsts"]
+        stops = {fixed + i for i in loops.conditions(loop)}
+        stops.update(range(equation.params["cond_nconsts"]))
+        return replace(equation, params={**equation.params, "stops_by": frozenset(stops)})
 
 
 def _fold(equation: Equation, values: dict[Value, Any]) -> None:
     operands = [a.value if isinstance(a, Literal) else values[a] for a in equation.inputs]
-    if any(isinstance(o, Tracer) for o in operands):
-        results = bind_equation(equation.eqn, operands)
+    # What the known part of a loop closes over may be traced, too.
+    traced = equation.params.get("traced", ()) if equation.eqn is None else ()
+    if any(isinstance(o, Tracer) for o in (*operands, *traced)):
+        results = loops.compute(equation, operands)
     else:
         with jax.ensure_compile_time_eval():
-            results = bind_equation(equation.eqn, operands)
+            results = loops.compute(equation, operands)
     values.update(zip(equation.outputs, results, strict=True))
 
 
 def _broadcast(
-    equation: Equation, values: dict[Value, Any], narrow: dict[Value, Atom]
+    equation: Equation,
+    values: dict[Value, Any],
+    narrow: dict[Value, Atom],
+    stepped: set[Value],
 ) -> list[Equation]:
     """The equation with all operands in the shape of its result.
 
@@ -138,7 +351,7 @@ def _broadcast(
     added, inputs = [], []
     for position, atom in enumerate(equation.inputs):
         known = isinstance(atom, Literal) or atom in values
-        if atom.shape == shape or (known and atom.shape == ()):
+        if atom.shape == shape or ((known or atom in stepped) and atom.shape == ()):
             inputs.append(atom)
             continue
         wide = Value(ShapedArray(shape, atom.dtype))

@@ -2,7 +2,9 @@
 
 from jaxsmooth.rules import (
     bilinear,
+    combination,
     composites,
+    control,
     convolution,
     cross_entropy,
     discrete,
@@ -21,7 +23,9 @@ from jaxsmooth.rules import (
 
 __all__ = [
     "bilinear",
+    "combination",
     "composites",
+    "control",
     "convolution",
     "cross_entropy",
     "discrete",

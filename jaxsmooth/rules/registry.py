@@ -24,7 +24,7 @@ from jaxsmooth.math.array import Array, concretely, is_traced
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.range import Radii, Range
-from jaxsmooth.program.graph import Atom, Equation
+from jaxsmooth.program.graph import Atom, Equation, describe
 
 
 @dataclass(eq=False)
@@ -85,12 +85,6 @@ class Local:
 
     def __str__(self) -> str:
         return describe(self.equation)
-
-
-def describe(equation: Equation) -> str:
-    """The equation as an error names it: primitive, source line, path."""
-    where = f" at {equation.source}" if equation.source else ""
-    return f"'{equation.name}'{where} (path {equation.path})"
 
 
 class Rule:

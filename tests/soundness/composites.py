@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from tests.soundness.choices import Choices, array, flag, pick
+from tests.soundness.recurrent import recurrent, repeated
 from tests.soundness.steps import Shape, Step, dense, leaf, out_shape
 
 
@@ -149,14 +150,14 @@ def loss(choices: Choices, shape: Shape) -> Step | None:
     return step if shape and out_shape(step, shape) is not None else None
 
 
-KINDS = [leaf] * 6 + [branches] * 3 + [loop, wrapped]
+KINDS = [leaf] * 6 + [branches] * 3 + [loop, wrapped, recurrent, repeated]
 
 
 def any_step(choices: Choices, shape: Shape) -> Step:
     """Any step, simple or composite, that fits the shape."""
     for _ in range(20):
         step = pick(choices, KINDS)(choices, shape)
-        if out_shape(step, shape) is not None:
+        if step is not None and out_shape(step, shape) is not None:
             return step
     return leaf(choices, shape)
 

@@ -1,0 +1,157 @@
+"""What the library reads of JAX's structural primitives: a new JAX fails here first."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+from jax.extend.core import primitives as p
+
+from jaxsmooth import _compat
+from jaxsmooth.program.graph import Call, Switch, from_jaxpr
+
+X = jnp.ones(3)
+
+
+def equation(f, *args, primitive):
+    closed = jax.make_jaxpr(f)(*args)
+    found = [e for e in closed.jaxpr.eqns if e.primitive is primitive]
+    assert len(found) == 1
+    return found[0]
+
+
+def names(jaxpr):
+    return [e.primitive.name for e in _compat.open_jaxpr(jaxpr)[0].eqns]
+
+
+class TestScan:
+    def trace(self, reverse=False):
+        def f(w, x, xs):
+            def step(carry, s):
+                a, n = carry
+                return (jnp.maximum(a * w, s["p"]), n + 1), (a, s["q"] * 2)
+
+            return lax.scan(step, (x, 0), {"p": xs, "q": xs[:, 0]}, reverse=reverse, unroll=2)
+
+        return equation(f, 2.0, X, jnp.ones((5, 3)), primitive=p.scan_p)
+
+    def test_operands_are_constants_carry_stacks(self):
+        e = self.trace()
+        assert _compat.scan_layout(e.params) == (1, 2)
+        assert [v.aval.shape for v in e.invars] == [(), (3,), (), (5, 3), (5,)]
+        jaxpr, consts = _compat.open_jaxpr(e.params["jaxpr"])
+        assert not consts
+        assert [v.aval.shape for v in jaxpr.invars] == [(), (3,), (), (3,), ()]
+
+    def test_results_are_carry_and_stacks(self):
+        e = self.trace()
+        assert [v.aval.shape for v in e.outvars] == [(3,), (), (5, 3), (5,)]
+        jaxpr, _ = _compat.open_jaxpr(e.params["jaxpr"])
+        assert [v.aval.shape for v in jaxpr.outvars] == [(3,), (), (3,), ()]
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_parameters(self, reverse):
+        e = self.trace(reverse)
+        assert e.params["length"] == 5
+        assert e.params["reverse"] is reverse
+        assert e.params["unroll"] == 2
+
+    def test_layout_of_differentiated_scans(self):
+        f = jax.grad(lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) * i, x))
+        closed = jax.make_jaxpr(f)(1.0)
+        scans = [e for e in closed.jaxpr.eqns if e.primitive is p.scan_p]
+        for e in scans:
+            consts, carry = _compat.scan_layout(e.params)
+            stacks = len(e.invars) - consts - carry
+            jaxpr, _ = _compat.open_jaxpr(e.params["jaxpr"])
+            assert len(jaxpr.invars) == consts + carry + stacks
+            assert all(
+                outer.aval.shape[1:] == inner.aval.shape
+                for outer, inner in zip(
+                    e.invars[consts + carry :], jaxpr.invars[consts + carry :], strict=True
+                )
+            )
+
+    def test_graph(self):
+        closed = jax.make_jaxpr(lambda x: lax.scan(lambda c, s: (c + s, c), 0.0, x))(X)
+        (node,) = [e for e in from_jaxpr(closed).body if e.loop is not None]
+        loop = node.loop
+        assert (loop.length, len(loop.carry), len(loop.slices), len(loop.slots)) == (3, 1, 1, 1)
+
+
+class TestWhile:
+    def test_operands_are_constants_of_both_and_carry(self):
+        def f(x, n, w):
+            return lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * w), (0, x))
+
+        e = equation(f, X, 3, 2.0, primitive=p.while_p)
+        assert (e.params["cond_nconsts"], e.params["body_nconsts"]) == (1, 1)
+        assert [v.aval.shape for v in e.invars] == [(), (), (), (3,)]
+        assert [v.aval.dtype.kind for v in e.invars] == ["i", "f", "i", "f"]
+        assert names(e.params["cond_jaxpr"]) == ["lt"]
+        assert {"add", "mul"} <= set(names(e.params["body_jaxpr"]))
+
+    def test_known_bounds_give_a_scan(self):
+        equation(lambda x: lax.fori_loop(0, 3, lambda i, c: c * i, x), X, primitive=p.scan_p)
+
+    def test_traced_bounds_give_a_while(self):
+        f = lambda x, n: lax.fori_loop(0, n, lambda i, c: c * i, x)  # noqa: E731
+        equation(f, X, 3, primitive=p.while_p)
+
+
+class TestCond:
+    def test_operands_are_the_index_and_what_branches_read(self):
+        f = lambda x, n: lax.cond(n > 0, jnp.sin, jnp.cos, x)  # noqa: E731
+        e = equation(f, X, 1, primitive=p.cond_p)
+        assert [v.aval.shape for v in e.invars] == [(), (3,)]
+        # False is 0.
+        assert [names(b) for b in e.params["branches"]] == [["cos"], ["sin"]]
+
+    def test_switch(self):
+        f = lambda x, n: lax.switch(n, [jnp.sin, jnp.cos, jnp.tan], x)  # noqa: E731
+        e = equation(f, X, 1, primitive=p.cond_p)
+        assert [names(b) for b in e.params["branches"]] == [["sin"], ["cos"], ["tan"]]
+        assert e.invars[0].aval.dtype == jnp.int32
+        graph = from_jaxpr(jax.make_jaxpr(f)(X, 1))
+        (node,) = [n for n in graph.body if isinstance(n, Switch)]
+        assert len(node.branches) == 3
+
+
+def _jvp(x):
+    @jax.custom_jvp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defjvp(lambda p, t: (f(*p), t[0]))
+    return f(x)
+
+
+def _vjp(x):
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (g,))
+    return f(x)
+
+
+@pytest.mark.parametrize(
+    ("f", "primitive"),
+    [
+        (jax.jit(jnp.sin), p.jit_p),
+        (jax.checkpoint(jnp.sin), p.remat_p),
+        (_jvp, p.custom_jvp_call_p),
+        (_vjp, p.custom_vjp_call_p),
+    ],
+    ids=["jit", "remat", "custom_jvp", "custom_vjp"],
+)
+def test_calls(f, primitive):
+    e = equation(f, X, primitive=primitive)
+    jaxpr, consts = _compat.call_body(e)
+    assert not consts
+    assert len(jaxpr.invars) == len(e.invars)
+    assert [q.primitive.name for q in jaxpr.eqns][-1] == "sin"
+    (node,) = from_jaxpr(jax.make_jaxpr(f)(X)).body
+    assert isinstance(node, Call)
+    assert node.rematerialised is (primitive is p.remat_p)
