@@ -153,9 +153,7 @@ class _Curve:
             costs[t.site] += xp.where(finite, xp.minimum(along, pushed), pushed)
         return xp.stack(costs)
 
-    def step(
-        self, state: tuple[Array, Array, Array], order: Array
-    ) -> tuple[Array, Array, Array]:
+    def step(self, state: tuple[Array, Array, Array], order: Array) -> tuple[Array, Array, Array]:
         """(shares, best shares, lowest L) after one damped step."""
         shares, best, lowest = state
         xp = namespace(*state, *self.effects)

@@ -22,7 +22,7 @@ from jaxsmooth.bounds import Fixed, shapes_from_bounds
 from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, real
 from jaxsmooth.math.kernels import kernel_named
-from jaxsmooth.program.evaluate import Replacement, evaluate
+from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
 from jaxsmooth.rules.registry import rule_of
 from jaxsmooth.verification import Proved, check_smooth, prove
 
@@ -220,18 +220,26 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy))
     accuracies = [accuracy for *_, accuracy in replaced]
     constants_ = list(graph.constants.values())
+    stopped = downstream(normal.stopped, graph, [output for output, *_ in replaced])
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
-            output: Replacement(inputs, lambda *x, c=compute, m=mu: [c(m, *x)])
+            output: Replacement(inputs, lambda *x, c=compute, m=mu: _results(c(m, *x)))
             for (output, inputs, compute, _), mu in zip(replaced, accuracies, strict=True)
         }
         closed_over = dict(zip(graph.constants, values, strict=True))
+        # What counts as a constant in derivatives is f's own value.
+        for output, value in exactly(graph, stopped, arguments, closed_over).items():
+            replacements[output] = Replacement((), lambda v=value: [v])
         return evaluate(graph, arguments, replacements, closed_over)
 
     if not is_traced(*accuracies, *constants_):
         run = jax.jit(run)
     return functools.partial(run, constants_, accuracies)
+
+
+def _results(found: Any) -> Sequence[Any]:
+    return found if isinstance(found, (tuple, list)) else [found]
 
 
 def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Any:

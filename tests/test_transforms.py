@@ -132,9 +132,7 @@ class TestMatrix:
 class TestTraining:
     def test_optax_step_decreases_the_loss(self):
         layer, x = arguments()
-        loss = smooth(
-            lambda layer, x: jnp.sum(dense(layer, x) ** 2), 0.01, (ball(3.0), fixed(x))
-        )
+        loss = smooth(lambda layer, x: jnp.sum(dense(layer, x) ** 2), 0.01, (ball(3.0), fixed(x)))
         step = 1 / loss.certificate(layer, x).smoothness
         optimiser = optax.sgd(step)
 

@@ -166,6 +166,8 @@ class _Pass:
         self.ranges.update(self.problem.arguments)
         for source, j in enumerate(self.problem.leaves):
             value = self.normal.graph.inputs[j]
+            if value not in self.normal.varies:
+                continue
             unit = Magnitude(np.ones((1, *value.shape)), np.ones(1))
             self.changes[value] = affordable(Perturbation(np.array([source]), unit))
 
@@ -209,19 +211,27 @@ class _Pass:
     def _equation(self, equation: Equation) -> None:
         rule = rule_of(equation)
         operands = [self._operand(equation, a) for a in equation.inputs]
+        felt = [v in self.normal.varies for v in equation.outputs]
+        varies = [
+            any(felt) and isinstance(a, Value) and a in self.normal.varies for a in equation.inputs
+        ]
         local = Local(
             equation,
             self.problem.domain,
             len(self.problem.domain.leaves),
             [r for r, _ in operands],
             [k for _, k in operands],
-            [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
+            varies,
             self.problem.static.setdefault(equation, {}),
             kernel=None if self.problem.exact else self.problem.kernel,
+            felt=felt,
         )
         results = rule.range(local)
         local.results = results
-        before = [self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs]
+        before = [
+            self.changes.get(a) if isinstance(a, Value) and changes else None
+            for a, changes in zip(equation.inputs, varies, strict=True)
+        ]
         sources = union(before)
         if not len(sources):
             self._write(equation, results, [None] * len(results))
@@ -237,7 +247,7 @@ class _Pass:
         if self.problem.is_kink(equation):
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
-            results = [self._site(equation, site, results[0], after[0])]
+            results = [self._site(equation, site, results[0], after[0]), *results[1:]]
             index = len(self.sites) - 1
             self._response(equation, site.response, sources[at], after[0], results[0], index)
         for response, parts, r in zip(responses, after, results, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxsmooth.program.graph import Atom, Call, Equation, Graph, Literal, Value, _flatten
+from jaxsmooth.program.graph import Atom, Call, Equation, Graph, Literal, Value, _flatten, live
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,33 @@ def evaluate(
     environment.write(graph.inputs, arguments)
     environment.run(graph.body)
     return [environment.read(a) for a in graph.outputs]
+
+
+def downstream(
+    candidates: Sequence[Equation], graph: Graph, origins: Sequence[Value]
+) -> list[Equation]:
+    """Those equations that read something computed from these values."""
+    reached = set(origins)
+    for equation in graph.equations():
+        if any(a in reached for a in equation.inputs if isinstance(a, Value)):
+            reached.update(equation.outputs)
+    return [e for e in candidates if any(a in reached for a in e.inputs if isinstance(a, Value))]
+
+
+def exactly(
+    graph: Graph,
+    equations: Sequence[Equation],
+    arguments: Sequence[Any],
+    constants: Mapping[Value, Any],
+) -> dict[Value, Any]:
+    """Results of some equations at the arguments, where nothing is replaced."""
+    if not equations:
+        return {}
+    outputs = tuple(v for e in equations for v in e.outputs)
+    # Without the calls around them, whose inner values could not be read.
+    body = tuple(live(list(graph.equations()), outputs))
+    whole = Graph(graph.inputs, outputs, dict(constants), body)
+    return dict(zip(outputs, evaluate(whole, arguments, {}, constants), strict=True))
 
 
 def bind_equation(eqn: Any, operands: Any) -> Sequence[Any]:

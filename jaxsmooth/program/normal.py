@@ -8,7 +8,7 @@ are recognised, and operands of elementwise equations are broadcast to one shape
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -37,8 +37,10 @@ class Normal:
       graph: what it comes from.
       equations: in order; every one reads something unknown.
       known: values of the program that are known.
-      varies: values that change with the arguments that derivatives are taken in.
+      varies: values that change with the arguments that derivatives are taken in, and that
+        the outputs depend on other than through ``stop_gradient``.
       narrow: for values added by broadcasting an operand, that operand.
+      stopped: the ``stop_gradient`` equations of values that change with those arguments.
     """
 
     graph: Graph
@@ -46,6 +48,7 @@ class Normal:
     known: dict[Value, Any]
     varies: set[Value]
     narrow: dict[Value, Atom]
+    stopped: list[Equation] = field(default_factory=list)
 
     def original(self, atom: Atom) -> Atom:
         """The atom of the graph that an operand in normal form stands for."""
@@ -91,19 +94,33 @@ def normalise(
             equations.append(equation)
     equations = composites(equations, graph.outputs, folded)
     equations = [e for equation in equations for e in _broadcast(equation, values, narrow)]
-    varies = _varying(equations, varying)
+    changing = _changing(equations, varying)
+    varies = changing & _felt(equations, graph.outputs)
+    stopped = [e for e in equations if e.primitive is p.stop_gradient_p and e.inputs[0] in changing]
     for rewrite in rewrites:
         equations = rewrite(equations, graph.outputs, values, varies)
-    return Normal(graph, equations, values, varies, narrow)
+    return Normal(graph, equations, values, varies, narrow, stopped)
 
 
-def _varying(equations: Sequence[Equation], inputs: Sequence[Value]) -> set[Value]:
-    """All values that change with these inputs."""
-    varies = set(inputs)
+def _changing(equations: Sequence[Equation], inputs: Sequence[Value]) -> set[Value]:
+    """All values that change with these inputs; what is stopped counts as a constant."""
+    changing = set(inputs)
     for equation in equations:
-        if any(isinstance(a, Value) and a in varies for a in equation.inputs):
-            varies.update(equation.outputs)
-    return varies
+        if equation.primitive is p.stop_gradient_p:
+            continue
+        if any(isinstance(a, Value) and a in changing for a in equation.inputs):
+            changing.update(equation.outputs)
+    return changing
+
+
+def _felt(equations: Sequence[Equation], outputs: Sequence[Atom]) -> set[Value]:
+    """All values that the outputs depend on other than through ``stop_gradient``."""
+    felt = {a for a in outputs if isinstance(a, Value)}
+    for equation in reversed(equations):
+        if equation.primitive is p.stop_gradient_p or felt.isdisjoint(equation.outputs):
+            continue
+        felt.update(a for a in equation.inputs if isinstance(a, Value))
+    return felt
 
 
 def _fold(equation: Equation, values: dict[Value, Any]) -> None:

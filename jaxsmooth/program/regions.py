@@ -33,7 +33,7 @@ Params: ``steps``, a tuple of (operation, operands, exponent), with operands as 
 # The largest number of steps that is worth enclosing as one function.
 _MOST_STEPS = 200
 _EXTREMA = frozenset({p.max_p, p.min_p})
-_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
+_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
 
 def regions(

@@ -12,6 +12,7 @@ from jaxsmooth.rules import (
     linear,
     pooling,
     products,
+    scatter,
     structural,
     univariate,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "linear",
     "pooling",
     "products",
+    "scatter",
     "structural",
     "univariate",
 ]

@@ -168,9 +168,7 @@ class BilinearRule(Rule):
         lo, hi = lo - abs(lo) * gamma(2, lo), hi + abs(hi) * gamma(2, hi)
         gains, rest, radius = self._ball(eq)
         return [
-            enclose(
-                eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding)
-            )
+            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
         ]
 
     def _rounding(self, eq: Local, x: Array, y: Array) -> tuple[Array, Array]:

@@ -98,13 +98,21 @@ class IdentityRule(Rule):
 
     def range(self, eq: Local) -> list[Range]:
         source, target = eq.equation.inputs[0].dtype, eq.equation.outputs[0].dtype
-        if jnp.issubdtype(source, jnp.floating) and not jnp.issubdtype(target, jnp.floating):
+        if jnp.issubdtype(target, jnp.floating) or not jnp.issubdtype(source, jnp.floating):
+            return [eq.ranges[0]]
+        if any(eq.varies):
             raise errors.DiscontinuityError(
                 f"{eq} turns a number that varies into {target}, which jumps: no continuous "
                 "function stays within eps of it. Keep floating point, or make its input known "
                 "with jaxsmooth.fixed."
             )
-        return [eq.ranges[0]]
+        x = eq.ranges[0]
+        xp = namespace(x.lo, x.hi)
+        if target == np.bool_:
+            lo, hi = xp.zeros(x.shape), xp.ones(x.shape)
+        else:
+            lo, hi = xp.trunc(x.lo), xp.trunc(x.hi)
+        return [enclose(eq.radii, lo, hi, xp.zeros(x.shape), np.zeros(eq.leaves), np.inf)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

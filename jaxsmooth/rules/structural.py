@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsmooth._compat import primitive_in
 from jaxsmooth.math.magnitude import Magnitude
 from jaxsmooth.math.range import Range
 from jaxsmooth.rules.linear import LinearRule, bind_with
-from jaxsmooth.rules.registry import Local, Rule, define, has_rule
+from jaxsmooth.rules.registry import Local, Rule, define
 
 
 class _PartRule(LinearRule):
@@ -61,13 +62,6 @@ _RULES: dict[str, tuple[Rule, Callable[..., Any]]] = {
 """Rules, and functions that use the primitives of these names where there are such."""
 
 
-def _define_new(name: str, rule: Rule, function: Callable[..., Any]) -> None:
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((4,), jnp.float32))
-    for primitive in {eqn.primitive for eqn in closed.jaxpr.eqns}:
-        # Older versions use slices and concatenations.
-        if primitive.name == name and not has_rule(primitive):
-            define(rule, primitive)
-
-
 for _name, (_rule, _function) in _RULES.items():
-    _define_new(_name, _rule, _function)
+    # Older versions use slices and concatenations.
+    define(_rule, primitive_in(_function, _name, jax.ShapeDtypeStruct((4,), jnp.float32)))
