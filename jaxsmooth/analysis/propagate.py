@@ -24,13 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsmooth import errors
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
 from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, real, times, up
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.perron import perron_bound
-from jaxsmooth.math.range import Range, enclose, point, widen
+from jaxsmooth.math.range import Radii, Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE, Normal
 from jaxsmooth.rules.registry import KinkRule, Local, Site, describe, rule_of
@@ -194,10 +193,8 @@ class _Pass:
         if known is not None:
             return self._point(known, shape), known
         if not _is_number(atom):
-            raise errors.UnsupportedPrimitiveError(
-                f"{describe(equation)} reads a value of type {atom.dtype} that is not known. "
-                "Make it known with jaxsmooth.fixed."
-            )
+            # A random key: what is drawn with it has a range of its own.
+            return self._point(np.zeros(shape), shape), None
         assert isinstance(atom, Value)
         return self.ranges[atom], None
 
@@ -226,7 +223,10 @@ class _Pass:
             kernel=None if self.problem.exact else self.problem.kernel,
             felt=felt,
         )
-        results = rule.range(local)
+        results = [
+            representable(r, v.dtype, self.problem.domain, local.leaves)
+            for r, v in zip(rule.range(local), equation.outputs, strict=True)
+        ]
         local.results = results
         before = [
             self.changes.get(a) if isinstance(a, Value) and changes else None
@@ -383,6 +383,20 @@ class _Pass:
             return np.zeros(self.sources)
         stacked = namespace(*parts).stack(parts)
         return namespace(stacked).max(stacked, axis=0) if norm == "linf" else norm2(stacked, 0)
+
+
+def representable(r: Range, dtype: Any, radii: Radii, leaves: int) -> Range:
+    """The range of an integer or a boolean, which wraps around where it leaves its type."""
+    if dtype == np.bool_:
+        least, most = 0.0, 1.0
+    elif jnp.issubdtype(dtype, jnp.integer):
+        least, most = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
+    else:
+        return r
+    if is_traced(r.lo, r.hi) or (np.all(r.lo >= least) and np.all(r.hi <= most)):
+        return r
+    lo, hi = np.full(r.shape, least), np.full(r.shape, most)
+    return enclose(radii, lo, hi, np.zeros(r.shape), np.zeros(leaves), np.inf)
 
 
 def _check_shapes(

@@ -16,12 +16,14 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import primitives as p
 
+from jaxsmooth._compat import primitive
 from jaxsmooth.program.evaluate import bind_equation
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, live
 from jaxsmooth.program.match import LOGADDEXP, composites
 
 ELEMENTWISE = frozenset(
     {
+        primitive("polynomial_p"),
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
         p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP,

@@ -32,6 +32,7 @@ Params: ``steps``, a tuple of (operation, operands, exponent), with operands as 
 
 # The largest number of steps that is worth enclosing as one function.
 _MOST_STEPS = 200
+_EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 _IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
@@ -102,6 +103,8 @@ class _Finder:
             return False
         if any(isinstance(a, Value) and a in self.varies and a.shape != shape
                for a in equation.inputs):  # fmt: skip
+            return False
+        if equation.primitive in _EQUALITIES and equation.inputs[0].dtype == np.bool_:
             return False
         if equation.primitive is p.pow_p:
             return self._uniform(equation.inputs[1])

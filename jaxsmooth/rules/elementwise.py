@@ -23,6 +23,7 @@ from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
+from jaxsmooth.math.special import SPECIAL
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -120,7 +121,7 @@ class IdentityRule(Rule):
         return list(magnitudes)
 
 
-for _name, _function in scalar.FACTS.items():
+for _name, _function in (*scalar.FACTS.items(), *SPECIAL.items()):
     if primitive(f"{_name}_p") is not None and _name != "neg":
         define(ScalarRule(lambda eq, f=_function: f), primitive(f"{_name}_p"))
 
