@@ -17,7 +17,7 @@ tail T_q. Both sums are over *sources* whose magnitudes `first_order` rules push
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -290,8 +290,16 @@ class _Pass:
         source = self._source(parts, Magnitude(entries, up(largest * pattern)[None]))
         self.sites.append((equation, site, pattern, source))
         error = active * mu
-        return widen(
+        wider = widen(
             result, self.problem.domain, down(error * site.lower, 2), up(error * site.upper, 2)
+        )
+        # Where nothing is smoothed an element keeps its bounds, which may be one infinity.
+        xp = namespace(site.active, wider.lo, wider.hi, result.lo, result.hi)
+        return replace(
+            wider,
+            lo=xp.where(site.active, wider.lo, result.lo),
+            hi=xp.where(site.active, wider.hi, result.hi),
+            memo={},
         )
 
     def _response(

@@ -104,6 +104,8 @@ class _Finder:
         if any(isinstance(a, Value) and a in self.varies and a.shape != shape
                for a in equation.inputs):  # fmt: skip
             return False
+        if equation.primitive is p.is_finite_p:
+            return False  # functions of one variable are of finite numbers
         if equation.primitive in _EQUALITIES and equation.inputs[0].dtype == np.bool_:
             return False
         if equation.primitive is p.pow_p:

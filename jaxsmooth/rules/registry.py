@@ -25,6 +25,7 @@ from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.range import Radii, Range
 from jaxsmooth.program.graph import Atom, Equation
+from jaxsmooth.rules.support import support_of
 
 
 @dataclass(eq=False)
@@ -181,6 +182,12 @@ def rule_of(equation: Equation) -> Rule:
     try:
         return _RULES[equation.primitive]
     except KeyError:
+        found = support_of(equation.primitive)
+        if found is not None and found.reason:
+            raise errors.UnsupportedPrimitiveError(
+                f"{describe(equation)} has no rule: {found.reason}. {found.way_out} Where its "
+                "inputs are known (jaxsmooth.fixed) it needs none."
+            ) from None
         raise errors.UnsupportedPrimitiveError(
             f"no rule for {describe(equation)}. Write that part of the function with supported "
             "operations, make its inputs known with jaxsmooth.fixed, or give the primitive a "
