@@ -106,6 +106,7 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "linear", "stop_gradient",
         "what passes through it is exact, and constant in derivatives",
     ),
+    _supported("linear", "triangular_solve linear_solve", "known matrices"),
     _supported("bilinear", "dot_general conv_general_dilated"),
     _supported("bilinear", "scatter_mul", "known, distinct indices"),
     _supported("products and sums of exponentials", "reduce_prod cumprod cumlogsumexp"),
@@ -221,9 +222,9 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "Smooth before you differentiate: jax.grad(jaxsmooth.smooth(f, ...)).",
     ),
     _refused(
-        "linear systems", "linear_solve triangular_solve tridiagonal_solve",
+        "linear systems", "tridiagonal_solve",
         "a solution's bounds need those of an inverse matrix, which are not proved here",
-        "Invert outside the function and multiply by the inverse with jaxsmooth.fixed.",
+        "Use jnp.linalg.solve with a matrix that is known (jaxsmooth.fixed).",
     ),
     _refused(
         "control flow", "scan while cond",
