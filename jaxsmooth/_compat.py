@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
+import jax
 from jax.extend import core, source_info_util
 from jax.extend.core import primitives
 
@@ -60,6 +61,18 @@ def primitive(name: str) -> Any | None:
     Rules name primitives that only some versions have.
     """
     return getattr(primitives, name, None)
+
+
+def primitive_in(function: Callable[..., Any], name: str, *args: Any) -> Any | None:
+    """The primitive of that name that the traced function uses, or None.
+
+    Some primitives are not in `jax.extend.core.primitives`, and some exist in newer
+    versions only: they are looked up where JAX's public functions use them.
+    """
+    for eqn in jax.make_jaxpr(function)(*args).jaxpr.eqns:
+        if eqn.primitive.name == name:
+            return eqn.primitive
+    return None
 
 
 def source_line(eqn: Any) -> str:

@@ -22,7 +22,7 @@ from jaxsmooth.bounds import Fixed, shapes_from_bounds
 from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
-from jaxsmooth.program.evaluate import Replacement, evaluate
+from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
 from jaxsmooth.rules.registry import rule_of
 from jaxsmooth.verification import Proved, check_smooth, prove
 
@@ -224,6 +224,7 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy, steps))
     accuracies = [accuracy for *_, accuracy, _ in replaced]
     constants_ = list(graph.constants.values())
+    stopped = downstream(normal.stopped, graph, [output for output, *_ in replaced])
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
@@ -231,6 +232,10 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
             for (output, inputs, compute, _, steps), mu in zip(replaced, accuracies, strict=True)
         }
         closed_over = dict(zip(graph.constants, values, strict=True))
+        # What counts as a constant in derivatives is f's own value.
+        exact = exactly(graph, stopped, arguments, closed_over, normal.resolved)
+        for output, value in exact.items():
+            replacements[output] = Replacement((), lambda _, v=value: [v])
         return evaluate(graph, arguments, replacements, closed_over, normal.resolved)
 
     if not is_traced(*accuracies, *constants_):
@@ -242,8 +247,9 @@ def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Any
     return compute(*inputs)
 
 
-def _listed(compute: Callable[..., Any], *inputs: Any) -> list[Any]:
-    return [compute(*inputs)]
+def _listed(compute: Callable[..., Any], *inputs: Any) -> Sequence[Any]:
+    found = compute(*inputs)
+    return found if isinstance(found, (tuple, list)) else [found]
 
 
 def _certificate(solved: _Solved, eps: Any, options: Options, name: str) -> Certificate:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxsmooth.analysis import constants
-from jaxsmooth.analysis.prepare import ASSUMPTIONS, Prepared, prepare
+from jaxsmooth.analysis.prepare import Prepared, prepare
 from jaxsmooth.analysis.propagate import Pass, SitePass, propagate
 from jaxsmooth.bounds import shapes_from_bounds
 from jaxsmooth.certificate import Analysis, Site
@@ -95,7 +95,7 @@ def constants_of(prepared: Prepared, result: Pass, mu: Sequence[Array]) -> dict[
         },
         "lipschitz_blocks": result.lipschitz,
         "smoothness_blocks": constants.blocks(result, mu),
-        "assumptions": domain.describe() + ASSUMPTIONS,
+        "assumptions": prepared.assumptions,
         "leaves": tuple(domain.leaves[j].path for j in wrt),
     }
 

@@ -30,6 +30,10 @@ ASSUMPTIONS = (
     "custom derivatives in f are its true derivatives",
     "indices into arrays are in range",
 )
+STOPPED = (
+    "what passes through stop_gradient is f's own value, exactly, and counts as a constant in "
+    "the Lipschitz and smoothness constants, as it does in JAX's derivatives"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,12 @@ class Prepared:
     domain: Domain
     outputs: Any
     argnums: tuple[int, ...]
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the analysis takes for granted."""
+        stopped = (STOPPED,) if self.problem.normal.stopped else ()
+        return self.domain.describe() + ASSUMPTIONS + stopped
 
     @property
     def traced(self) -> bool:

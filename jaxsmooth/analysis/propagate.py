@@ -35,7 +35,7 @@ from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, real,
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.perron import perron_bound
-from jaxsmooth.math.range import Range, enclose, point, widen
+from jaxsmooth.math.range import Radii, Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE, Normal
 from jaxsmooth.rules.registry import KinkRule, Local, Rule, Site, describe, rule_of
@@ -251,6 +251,8 @@ class _Pass:
         self.ranges.update(self.problem.arguments)
         for source, j in enumerate(self.problem.leaves):
             value = self.normal.graph.inputs[j]
+            if value not in self.normal.varies:
+                continue
             unit = Magnitude(np.ones((1, *value.shape)), np.ones(1))
             self.changes[value] = affordable(Perturbation(np.array([source]), unit))
 
@@ -292,10 +294,8 @@ class _Pass:
                 self._points[atom, shape] = found
             return found
         if not _is_number(atom):
-            raise errors.UnsupportedPrimitiveError(
-                f"{describe(equation)} reads a value of type {atom.dtype} that is not known. "
-                "Make it known with jaxsmooth.fixed."
-            )
+            # A random key: what is drawn with it has a range of its own.
+            return self._point(np.zeros(shape), shape), None
         assert isinstance(atom, Value)
         return self.ranges[atom], None
 
@@ -309,6 +309,7 @@ class _Pass:
     def _local(
         self, equation: Equation, ranges: list[Range], known: list[Any], by_step: bool
     ) -> Local:
+        felt = [v in self.normal.varies for v in equation.outputs]
         # What rules keep from pass to pass must not depend on what the step makes known.
         static = {} if by_step else self.problem.static.setdefault(equation, {})
         return Local(
@@ -317,9 +318,13 @@ class _Pass:
             len(self.problem.domain.leaves),
             ranges,
             known,
-            [isinstance(a, Value) and a in self.normal.varies for a in equation.inputs],
+            [
+                any(felt) and isinstance(a, Value) and a in self.normal.varies
+                for a in equation.inputs
+            ],
             static,
             kernel=None if self.problem.exact else self.problem.kernel,
+            felt=felt,
         )
 
     def equation(self, equation: Equation) -> None:
@@ -339,7 +344,10 @@ class _Pass:
         if self.collecting:
             self._collect(equation, results)
             return
-        before = [self.changes.get(a) if isinstance(a, Value) else None for a in equation.inputs]
+        before = [
+            self.changes.get(a) if isinstance(a, Value) and changes else None
+            for a, changes in zip(equation.inputs, local.varies, strict=True)
+        ]
         if index is not None and self.positions:
             local = self._smoothed(rule, local, by_step)
             if all(b is None for b in before):
@@ -361,7 +369,7 @@ class _Pass:
         if index is not None:
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
-            results = [self._site(equation, index, site, results[0], after[0])]
+            results = [self._site(equation, index, site, results[0], after[0]), *results[1:]]
             self._response(equation, "site", site.response, sources[at], after[0], results[0])
         for i, (response, parts, r) in enumerate(zip(responses, after, results, strict=True)):
             if response is not None:
@@ -370,7 +378,10 @@ class _Pass:
 
     def _range(self, rule: Rule, local: Local) -> list[Range]:
         try:
-            return rule.range(local)
+            return [
+                representable(r, v.dtype, self.problem.domain, local.leaves)
+                for r, v in zip(rule.range(local), local.equation.outputs, strict=True)
+            ]
         except errors.DiscontinuityError as error:
             found = [self.normal.decides.get(v) for v in local.equation.outputs]
             if not found or found[0] is None:
@@ -419,7 +430,7 @@ class _Pass:
             mu = self.mu[index]
             largest = up(namespace(mu).max(mu, initial=0.0))
             error = namespace(largest).broadcast_to(largest, results[0].shape)
-            results = [widen(results[0], self.problem.domain, -error, error)]
+            results = [widen(results[0], self.problem.domain, -error, error), *results[1:]]
         self.write(equation, results, [None] * len(results))
 
     def _smoothed(self, rule: Rule, local: Local, by_step: bool) -> Local:
@@ -474,8 +485,16 @@ class _Pass:
         source = self._source((equation, "error"), parts, magnitude)
         self._record(equation, site, pattern, source)
         error = active * mu
-        return widen(
+        wider = widen(
             result, self.problem.domain, down(error * site.lower, 2), up(error * site.upper, 2)
+        )
+        # Where nothing is smoothed an element keeps its bounds, which may be one infinity.
+        xp = namespace(site.active, wider.lo, wider.hi, result.lo, result.hi)
+        return replace(
+            wider,
+            lo=xp.where(site.active, wider.lo, result.lo),
+            hi=xp.where(site.active, wider.hi, result.hi),
+            memo={},
         )
 
     def _record(self, equation: Equation, site: Site, pattern: Array, source: int) -> None:
@@ -649,6 +668,20 @@ def _sum(parts: list[Perturbation]) -> Perturbation:
     if all(a < b for a, b in zip(before, later, strict=True)):
         return joined(parts)
     return sum_of(parts)
+
+
+def representable(r: Range, dtype: Any, radii: Radii, leaves: int) -> Range:
+    """The range of an integer or a boolean, which wraps around where it leaves its type."""
+    if dtype == np.bool_:
+        least, most = 0.0, 1.0
+    elif jnp.issubdtype(dtype, jnp.integer):
+        least, most = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
+    else:
+        return r
+    if is_traced(r.lo, r.hi) or (np.all(r.lo >= least) and np.all(r.hi <= most)):
+        return r
+    lo, hi = np.full(r.shape, least), np.full(r.shape, most)
+    return enclose(radii, lo, hi, np.zeros(r.shape), np.zeros(leaves), np.inf)
 
 
 def _check_shapes(

@@ -126,6 +126,8 @@ class Derivative:
         units: relative error of ``value``, in units of roundoff.
         amplified: whether ``value`` may round an exponent, or passes through log1p,
             which XLA has evaluated to no better than 240 units.
+        absolute: absolute error of ``value``, in units of roundoff (where it has zeros that
+            are no simple numbers).
     """
 
     value: Callable[[Any, Array], Array]
@@ -134,6 +136,7 @@ class Derivative:
     poles: tuple[tuple[float, float, float], ...] = ()
     units: float = 32
     amplified: bool = False
+    absolute: float = 0
 
     @property
     def points(self) -> tuple[tuple[float, float, float], ...]:
@@ -156,7 +159,8 @@ class Derivative:
         # A tracer must not meet the singular points, or its derivative would be NaN.
         # An exponent is at most 745 in float64 and 104 in float32, or all is lost anyway.
         units = self.units + self.amplified * (4096 if unit < 1e-10 else 512)
-        low, high = enclose_value(self.value(xp, xp.where(ordinary, x, anchor)), units)
+        value = self.value(xp, xp.where(ordinary, x, anchor))
+        low, high = enclose_value(value, units, self.absolute * unit)
         low = xp.maximum(low, outward(self.extent[0], unit)[0])
         high = xp.minimum(high, outward(self.extent[1], unit)[1])
         special = [(x <= domain[0], self.limits[0]), (x >= domain[1], self.limits[1])]

@@ -240,6 +240,37 @@ def bind(equation: Equation, operands: Sequence[Any]) -> Sequence[Any]:
     return results if equation.primitive.multiple_results else [results]
 
 
+def downstream(
+    candidates: Sequence[Equation], graph: Graph, origins: Sequence[Value]
+) -> list[Equation]:
+    """Those equations that read something computed from these values."""
+    reached = set(origins)
+    for equation in graph.equations():
+        inside = () if equation.loop is None else flatten(equation.loop.body, inside_loops=True)
+        reads = any(a in reached for a in equation.inputs if isinstance(a, Value))
+        if reads or any(v in reached for e in inside for v in e.outputs):
+            reached.update(equation.outputs)
+    return [e for e in candidates if any(a in reached for a in e.inputs if isinstance(a, Value))]
+
+
+def exactly(
+    graph: Graph,
+    equations: Sequence[Equation],
+    arguments: Sequence[Any],
+    constants: Mapping[Value, Any],
+    resolved: Resolved,
+) -> dict[Value, Any]:
+    """Results of some equations outside of loops at the arguments, where nothing is replaced."""
+    if not equations:
+        return {}
+    outputs = [v for e in equations for v in e.outputs]
+    environment = _Environment(constants, {}, resolved)
+    environment.wanted.update(outputs)
+    environment.write(graph.inputs, arguments)
+    environment.run(graph.body)
+    return {v: environment.read(v) for v in outputs}
+
+
 def bind_equation(eqn: Any, operands: Any) -> Sequence[Any]:
     """Results of a jaxpr equation at these operands."""
     bound = eqn.primitive.get_bind_params(eqn.params)

@@ -20,7 +20,7 @@ Producers = Mapping[Value, Equation]
 Axes = tuple[int | None, ...]
 """For every axis of a value, the axis of its origin; None where entries repeat."""
 
-_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
+_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +94,23 @@ def _unit_axes(before: tuple[int, ...], after: tuple[int, ...]) -> Axes | None:
 
 
 def constant_along(atom: Atom, axes: tuple[int, ...], producers: Producers) -> bool:
-    """Whether an operand of an elementwise equation is constant along these axes."""
+    """Whether an operand of an elementwise equation is constant along these axes.
+
+    Stopped gradients do not matter to that.
+    """
     if not atom.shape:
         return True
-    found = origin(atom, producers).axes
-    return all(atom.shape[a] == 1 or found[a] is None for a in axes)
+    found = origin(atom, producers)
+    layout, stop = found.axes, producer(found.root, producers)
+
+    def constant(axis: int) -> bool:
+        inner = layout[axis]
+        if atom.shape[axis] == 1 or inner is None:
+            return True
+        stopped = stop is not None and stop.primitive is p.stop_gradient_p
+        return stopped and constant_along(stop.inputs[0], (inner,), producers)
+
+    return all(map(constant, axes))
 
 
 def kept_axes(rank: int, axes: Sequence[int]) -> tuple[int, ...]:

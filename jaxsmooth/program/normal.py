@@ -18,6 +18,7 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import primitives as p
 
+from jaxsmooth._compat import primitive
 from jaxsmooth.program import loops
 from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
@@ -41,6 +42,7 @@ from jaxsmooth.program.simplify import simplified
 
 ELEMENTWISE = frozenset(
     {
+        primitive("polynomial_p"),
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
         p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP,
@@ -56,11 +58,13 @@ class Normal:
       graph: what it comes from.
       equations: in order; every one reads something unknown.
       known: values of the program that are known.
-      varies: values that change with the arguments that derivatives are taken in.
+      varies: values that change with the arguments that derivatives are taken in, and that
+        the outputs depend on other than through ``stop_gradient``.
       narrow: for values added by broadcasting an operand, that operand.
       loops: the bodies of loops, by their equation.
       resolved: branches taken and trip counts.
       decides: values that choose a branch, with its cond.
+      stopped: the ``stop_gradient`` equations of values that change with those arguments.
     """
 
     graph: Graph
@@ -71,6 +75,7 @@ class Normal:
     loops: dict[Equation, Steps] = field(default_factory=dict)
     resolved: Resolved = field(default_factory=Resolved)
     decides: dict[Value, Switch] = field(default_factory=dict)
+    stopped: list[Equation] = field(default_factory=list)
 
     def all_equations(self) -> Iterator[Equation]:
         """The equations of all levels, a loop's own before those in its body."""
@@ -118,7 +123,7 @@ def normalise(
     """
     normal = Normal(graph, [], {**graph.constants, **known}, set(varying), {})
     builder = _Normaliser(normal, rewrites, wanted)
-    equations, _ = builder.level(graph.body, graph.outputs, set())
+    equations, _ = builder.level(graph.body, graph.outputs, set(), top=True)
     normal.equations.extend(equations)
     return normal
 
@@ -130,7 +135,11 @@ class _Normaliser:
     wanted: Sequence[Composite]
 
     def level(
-        self, body: Sequence[Node], outputs: Sequence[Atom], stepped: set[Value]
+        self,
+        body: Sequence[Node],
+        outputs: Sequence[Atom],
+        stepped: set[Value],
+        top: bool = False,
     ) -> tuple[list[Equation], list[Equation]]:
         """Equations of a program or of a loop's body in normal form.
 
@@ -139,11 +148,13 @@ class _Normaliser:
           outputs: what is wanted of them.
           stepped: values that are known at every step of the loops around; those that follow
             from them are added.
+          top: whether it is the program and no loop's body. There, what passes through
+            ``stop_gradient`` counts as a constant; in a loop it is taken as it is.
 
         Returns:
           The unknown equations, and those whose results are known at every step.
         """
-        found = _Level(self.normal, self, outputs, stepped)
+        found = _Level(self.normal, self, outputs, stepped, stops=top)
         kept = live(list(flatten(body)), outputs)
         found.wanted.update(a for e in kept for a in e.inputs)
         found.walk(body)
@@ -156,9 +167,26 @@ class _Normaliser:
         equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]
         for equation in equations:
             found.vary(equation)
+        if top:
+            self._stop(equations, outputs, found.halts)
         for rewrite in self.rewrites:
             equations = rewrite(equations, outputs, values, self.normal.varies)
         return equations, found.ahead
+
+    def _stop(
+        self, equations: Sequence[Equation], outputs: Sequence[Atom], halts: set[Value]
+    ) -> None:
+        """Note what is stopped, and that what only it reads does not vary."""
+        normal = self.normal
+        normal.stopped.extend(
+            e for e in equations if e.outputs[0] in halts and e.inputs[0] in normal.varies
+        )
+        felt = {a for a in outputs if isinstance(a, Value)}
+        for equation in reversed(equations):
+            if not felt.isdisjoint(equation.outputs) and equation.outputs[0] not in halts:
+                felt.update(a for a in equation.inputs if isinstance(a, Value))
+        here = {v for e in equations for v in e.outputs}.union(normal.graph.inputs)
+        normal.varies.difference_update(here - felt)
 
 
 @dataclass(eq=False)
@@ -173,6 +201,9 @@ class _Level:
     folded: list[Equation] = field(default_factory=list)
     ahead: list[Equation] = field(default_factory=list)
     wanted: set[Atom] = field(default_factory=set)
+    # Whether stop_gradient makes a constant here, and the results that are such.
+    stops: bool = False
+    halts: set[Value] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.wanted.update(self.outputs)
@@ -186,7 +217,7 @@ class _Level:
         return self.fixed(atom) or atom in self.stepped
 
     def vary(self, equation: Equation) -> None:
-        if equation in self.normal.loops:
+        if equation in self.normal.loops or not self.halts.isdisjoint(equation.outputs):
             return
         varies = self.normal.varies
         if any(isinstance(a, Value) and a in varies for a in equation.inputs):
@@ -212,6 +243,8 @@ class _Level:
         elif equation.loop is not None:
             self.loop(equation)
         else:
+            if self.stops and equation.primitive is p.stop_gradient_p:
+                self.halts.update(equation.outputs)
             self.equations.append(equation)
             self.vary(equation)
 
@@ -225,8 +258,11 @@ class _Level:
             results = node.copies(index)
         else:
             self.decided_by(node)
+            # Of a branch that may not be taken no value can be read.
+            stops, self.stops = self.stops, False
             for body, _ in node.branches:
                 self.walk(body)
+            self.stops = stops
             results = node.selections()
         for equation in results:
             if equation.outputs[0] in self.wanted:

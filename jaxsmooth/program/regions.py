@@ -31,10 +31,11 @@ Params: ``steps``, a tuple of (operation, operands, exponent), with operands as 
 
 # The largest number of steps that is worth enclosing as one function.
 _MOST_STEPS = 200
+_EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 # Steps that equation by equation would be refused where they are not decided.
 _JUMPING = frozenset({"select_n", "sign", "gt", "ge", "lt", "le", "eq", "ne", "is_finite"})
-_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p, p.stop_gradient_p})
+_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
 
 def regions(
@@ -111,6 +112,10 @@ class _Finder:
             return False
         if any(isinstance(a, Value) and a in self.varies and a.shape != shape
                for a in equation.inputs):  # fmt: skip
+            return False
+        if equation.primitive is p.is_finite_p:
+            return False  # functions of one variable are of finite numbers
+        if equation.primitive in _EQUALITIES and equation.inputs[0].dtype == np.bool_:
             return False
         if equation.primitive is p.pow_p:
             return self._uniform(equation.inputs[1])

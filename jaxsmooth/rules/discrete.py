@@ -84,15 +84,17 @@ class ComparisonRule(DiscreteRule):
 
 
 class FiniteRule(DiscreteRule):
-    """is_finite: ranges enclose finite numbers."""
+    """is_finite: what varies is finite, what is infinite is known to be."""
 
     def enclosure(self, eq: Local) -> tuple[Array, Array]:
-        ones = np.ones(eq.equation.outputs[0].shape)
-        return ones, ones
+        (x,) = eq.ranges
+        xp = namespace(x.lo, x.hi)
+        finite = xp.where(xp.isinf(x.lo) & (x.lo == x.hi), 0.0, 1.0)
+        return finite, finite
 
 
 class LogicRule(DiscreteRule):
-    """and, or, xor, not on booleans; nothing is known of results on integers."""
+    """and, or, xor, not on booleans."""
 
     def __init__(self, apply: Callable[..., Any]):
         super().__init__("Avoid conditions on inputs that vary.")
@@ -100,7 +102,7 @@ class LogicRule(DiscreteRule):
 
     def enclosure(self, eq: Local) -> tuple[Array, Array]:
         if eq.equation.outputs[0].dtype != np.bool_:
-            return super().enclosure(eq)
+            return self.on_integers(eq)
         if namespace(*(r.lo for r in eq.ranges)) is not np:
             shape = eq.equation.outputs[0].shape
             return np.zeros(shape), np.ones(shape)
@@ -112,6 +114,81 @@ class LogicRule(DiscreteRule):
             np.min(np.stack(corners), axis=0).astype(float),
             np.max(np.stack(corners), axis=0).astype(float),
         )
+
+    def on_integers(self, eq: Local) -> tuple[Array, Array]:
+        """Bounds of the bits; of results on negative numbers nothing is known."""
+        name = eq.equation.primitive.name
+        xp = namespace(*(side for r in eq.ranges for side in (r.lo, r.hi)))
+        if xp is not np or name not in ("and", "or") or any(np.any(r.lo < 0) for r in eq.ranges):
+            return super().enclosure(eq)
+        x, y = eq.ranges
+        if name == "and":
+            return np.zeros(x.shape), np.minimum(x.hi, y.hi)
+        return np.maximum(x.lo, y.lo), x.hi + y.hi
+
+
+class LogicReductionRule(DiscreteRule):
+    """reduce_and, reduce_or, reduce_xor on booleans."""
+
+    def __init__(self, apply: Callable[..., Any]):
+        super().__init__("Avoid conditions on inputs that vary.")
+        self.apply = apply
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        (x,) = eq.ranges
+        shape, axes = eq.equation.outputs[0].shape, tuple(eq.params["axes"])
+        if eq.equation.outputs[0].dtype != np.bool_ or namespace(x.lo, x.hi) is not np:
+            return super().enclosure(eq)
+        if self.apply is np.logical_xor and not np.all(x.lo == x.hi):
+            return np.zeros(shape), np.ones(shape)
+        lo, hi = (self.apply.reduce(side > 0.5, axis=axes) for side in (x.lo, x.hi))
+        return lo.astype(float), hi.astype(float)
+
+
+class ShiftRule(DiscreteRule):
+    """shift_right_logical of numbers that are not negative, by a known number of bits."""
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        x, by = eq.ranges
+        if namespace(x.lo, x.hi, by.lo) is not np or np.any(x.lo < 0) or np.any(by.lo != by.hi):
+            return super().enclosure(eq)
+        return np.floor(x.lo / 2.0**by.lo), np.floor(x.hi / 2.0**by.lo)
+
+
+class RemainderRule(DiscreteRule):
+    """rem: x - y·trunc(x/y), with slope one in x where the quotient is certain."""
+
+    def _certain(self, eq: Local) -> Array | None:
+        """The quotient, where the divisor is known and it is certain; else None."""
+        x, y = eq.ranges
+        if namespace(x.lo, x.hi, y.lo, y.hi) is not np or np.any((y.lo != y.hi) | (y.lo == 0)):
+            return None
+        # A quotient next to an integer may round to either side.
+        ends = [np.trunc(side / abs(y.lo) * (1 + e)) for side in (x.lo, x.hi)
+                for e in (-1e-15, 1e-15)]  # fmt: skip
+        same = all(np.all(e == ends[0]) for e in ends)
+        return ends[0] * abs(y.lo) if same else None
+
+    def enclosure(self, eq: Local) -> tuple[Array, Array]:
+        x, y = eq.ranges
+        xp = namespace(x.lo, x.hi, y.lo, y.hi)
+        largest = xp.minimum(y.absmax, x.absmax)
+        return xp.where(x.lo >= 0, 0.0, -largest), xp.where(x.hi <= 0, 0.0, largest)
+
+    def range(self, eq: Local) -> list[Range]:
+        quotient = self._certain(eq)
+        if quotient is None:
+            return super().range(eq)
+        x = eq.ranges[0]
+        shift = up(abs(quotient) * 2.0**-52)
+        lo, hi = x.lo - quotient - shift, x.hi - quotient + shift
+        return [enclose(eq.radii, lo, hi, x.center - quotient, x.gains, up(x.rest + norm2(shift)),
+                        up(x.radius + norm2(shift)))]  # fmt: skip
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        return [magnitudes[0] if self._certain(eq) is not None else None]
 
 
 def _corners(bounds: Sequence[tuple[Array, Array]]) -> list[list[Array]]:
@@ -256,14 +333,17 @@ define(
     p.argmin_p,
 )
 define(
-    DiscreteRule("The remainder jumps at multiples of the divisor; use jnp.sin for periodicity."),
+    RemainderRule("The remainder jumps at multiples of the divisor; use jnp.sin for periodicity."),
     p.rem_p,
 )
+define(LogicReductionRule(np.logical_and), p.reduce_and_p)
+define(LogicReductionRule(np.logical_or), p.reduce_or_p)
+define(LogicReductionRule(np.logical_xor), p.reduce_xor_p)
+define(ShiftRule("Integer operations on numbers that vary jump."), p.shift_right_logical_p)
 define(SelectRule(), p.select_n_p)
 define(
     DiscreteRule("Integer operations on numbers that vary jump."),
     p.shift_left_p,
-    p.shift_right_logical_p,
     p.shift_right_arithmetic_p,
     p.population_count_p,
     p.clz_p,

@@ -23,6 +23,7 @@ from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
+from jaxsmooth.math.special import SPECIAL
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -98,13 +99,21 @@ class IdentityRule(Rule):
 
     def range(self, eq: Local) -> list[Range]:
         source, target = eq.equation.inputs[0].dtype, eq.equation.outputs[0].dtype
-        if jnp.issubdtype(source, jnp.floating) and not jnp.issubdtype(target, jnp.floating):
+        if jnp.issubdtype(target, jnp.floating) or not jnp.issubdtype(source, jnp.floating):
+            return [eq.ranges[0]]
+        if any(eq.varies):
             raise errors.DiscontinuityError(
                 f"{eq} turns a number that varies into {target}, which jumps: no continuous "
                 "function stays within eps of it. Keep floating point, or make its input known "
                 "with jaxsmooth.fixed."
             )
-        return [eq.ranges[0]]
+        x = eq.ranges[0]
+        xp = namespace(x.lo, x.hi)
+        if target == np.bool_:
+            lo, hi = xp.zeros(x.shape), xp.ones(x.shape)
+        else:
+            lo, hi = xp.trunc(x.lo), xp.trunc(x.hi)
+        return [enclose(eq.radii, lo, hi, xp.zeros(x.shape), np.zeros(eq.leaves), np.inf)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -112,7 +121,7 @@ class IdentityRule(Rule):
         return list(magnitudes)
 
 
-for _name, _function in scalar.FACTS.items():
+for _name, _function in (*scalar.FACTS.items(), *SPECIAL.items()):
     if primitive(f"{_name}_p") is not None and _name != "neg":
         define(ScalarRule(lambda eq, f=_function: f), primitive(f"{_name}_p"))
 

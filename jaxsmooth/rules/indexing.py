@@ -7,6 +7,7 @@ select: a hull over the index's values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from jaxsmooth.math.magnitude import Magnitude, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.linear import LinearRule, bind_with
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
+
+_MOST_POSITIONS = 4096
 
 
 class _AtKnownIndices(LinearRule):
@@ -71,9 +74,8 @@ class IndexedRule(Rule):
         return on_arrays(self._choose(eq), x)
 
     def _choose(self, eq: Local) -> Any:
-        raise errors.UnsupportedPrimitiveError(
-            f"{eq}: its indices are unknown. Make them known with jaxsmooth.fixed."
-        )
+        """The equation at every value of its index, as a function of its first operand."""
+        raise NotImplementedError
 
     def overlap(self, eq: Local) -> float:
         """The most result entries that one operand entry is a choice of."""
@@ -115,24 +117,46 @@ class IndexedRule(Rule):
 
 
 class GatherRule(IndexedRule):
-    """gather; an unknown index may run along one axis of the operand."""
+    """gather: every index of an array of indices selects for itself."""
 
     def _choose(self, eq: Local) -> Any:
-        numbers = eq.params["dimension_numbers"]
-        if len(numbers.start_index_map) != 1:
-            return super()._choose(eq)
-        axis = numbers.start_index_map[0]
-        count = eq.ranges[0].shape[axis] - eq.params["slice_sizes"][axis] + 1
+        axes = eq.params["dimension_numbers"].start_index_map
+        shape, sizes = eq.ranges[0].shape, eq.params["slice_sizes"]
+        places = positions(eq, [shape[a] - sizes[a] + 1 for a in axes])
         indices = eq.equation.inputs[1]
         params = {**eq.params, **_no_fill(eq)}
 
         def choose(x: Any) -> Any:
-            def at(value: Any) -> Any:
-                return bind_with(eq, params, x, jnp.full(indices.shape, value, indices.dtype))
+            def at(place: Any) -> Any:
+                whole = jnp.broadcast_to(place.astype(indices.dtype), indices.shape)
+                return bind_with(eq, params, x, whole)
 
-            return jax.vmap(at)(jnp.arange(count))
+            return jax.vmap(at)(places)
 
         return choose
+
+
+class DynamicSliceRule(IndexedRule):
+    """dynamic_slice; JAX moves a start that is out of range inwards."""
+
+    def _choose(self, eq: Local) -> Any:
+        sizes = eq.params["slice_sizes"]
+        shape = eq.ranges[0].shape
+        places = positions(eq, [n - s + 1 for n, s in zip(shape, sizes, strict=True)])
+        return lambda x: jax.vmap(lambda place: jax.lax.dynamic_slice(x, place, sizes))(places)
+
+
+def positions(eq: Local, counts: Sequence[int]) -> np.ndarray:
+    """All index vectors below the counts, one a row."""
+    total = math.prod(counts)
+    if total > _MOST_POSITIONS:
+        raise errors.UnsupportedPrimitiveError(
+            f"{eq}: its indices are unknown, and {total} places are too many to enclose. "
+            "Make them known with jaxsmooth.fixed."
+        )
+    return np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), -1).reshape(
+        total, len(counts)
+    )
 
 
 def _no_fill(eq: Local) -> dict[str, Any]:
@@ -141,4 +165,4 @@ def _no_fill(eq: Local) -> dict[str, Any]:
 
 
 define(GatherRule(), p.gather_p)
-define(IndexedRule(), p.dynamic_slice_p)
+define(DynamicSliceRule(), p.dynamic_slice_p)

@@ -321,7 +321,7 @@ define(
     p.reduce_precision_p,
     p.sharding_constraint_p,
     p.name_p,
-    p.stop_gradient_p,
+    p.stop_gradient_p,  # no change comes through it: the program's normal form says so
 )
 define(LinearRule(_concatenated, _one, disjoint=True), p.concatenate_p)
 define(LinearRule(disjoint=True), p.pad_p)

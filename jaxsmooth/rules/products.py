@@ -124,7 +124,15 @@ class DivRule(Rule):
         return eq.view([eq.ranges[0], self.reciprocal(eq)], (0, 1))
 
     def range(self, eq: Local) -> list[Range]:
-        return MulRule().range(self.as_product(eq))
+        if not np.issubdtype(eq.equation.outputs[0].dtype, np.integer):
+            return MulRule().range(self.as_product(eq))
+        # Integers are divided towards zero, whatever by zero.
+        y = eq.ranges[1]
+        lo, hi = np.full(y.shape, -np.inf), np.full(y.shape, np.inf)
+        if namespace(y.lo, y.hi) is np and not np.any((y.lo <= 0) & (y.hi >= 0)):
+            (real,) = MulRule().range(self.as_product(eq))
+            lo, hi = np.trunc(real.lo), np.trunc(real.hi)
+        return [enclose(eq.radii, lo, hi, np.zeros(y.shape), np.zeros(eq.leaves), np.inf)]
 
     def _reciprocal_magnitude(self, eq: Local, dy: Magnitude | None) -> Magnitude | None:
         y = eq.ranges[1]
@@ -186,4 +194,3 @@ class PowRule(ScalarRule):
 
 define(MulRule(), p.mul_p)
 define(DivRule(), p.div_p)
-define(PowRule(), p.pow_p)

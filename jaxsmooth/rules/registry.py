@@ -25,6 +25,7 @@ from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.range import Radii, Range
 from jaxsmooth.program.graph import Atom, Equation, describe
+from jaxsmooth.rules.support import support_of
 
 
 @dataclass(eq=False)
@@ -37,7 +38,9 @@ class Local:
       leaves: number of leaves of the arguments.
       ranges: ranges of the operands; None for operands that are not numbers (keys).
       known: the operand's value where it is known, else None.
-      varies: whether the operand changes with the arguments that derivatives are taken in.
+      varies: whether the operand changes with the arguments that derivatives are taken in;
+        False for all operands of an equation that only ``stop_gradient`` reads.
+      felt: whether the output depends on each result, and it varies.
       results: ranges of the results, once known.
       memo: for constants that several rules of the equation need.
       kernel: the kernel of the sites; None where f itself is analysed.
@@ -54,6 +57,7 @@ class Local:
     results: list[Range] = field(default_factory=list)
     memo: dict[Any, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
+    felt: Sequence[bool] = ()
 
     @property
     def params(self) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Local:
         varies = [self.varies[i] for i in operands]
         return Local(
             self.equation, self.radii, self.leaves, ranges, known, varies, self.static,
-            kernel=self.kernel,
+            kernel=self.kernel, felt=self.felt,
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -172,6 +176,12 @@ def rule_of(equation: Equation) -> Rule:
     try:
         return _RULES[equation.primitive]
     except KeyError:
+        found = support_of(equation.primitive)
+        if found is not None and found.reason:
+            raise errors.UnsupportedPrimitiveError(
+                f"{describe(equation)} has no rule: {found.reason}. {found.way_out} Where its "
+                "inputs are known (jaxsmooth.fixed) it needs none."
+            ) from None
         raise errors.UnsupportedPrimitiveError(
             f"no rule for {describe(equation)}. Write that part of the function with supported "
             "operations, make its inputs known with jaxsmooth.fixed, or give the primitive a "

@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import primitives as p
 
+from jaxsmooth._compat import primitive_in
 from jaxsmooth.math.magnitude import Magnitude
 from jaxsmooth.math.range import Range
 from jaxsmooth.rules.linear import LinearRule, bind_with
-from jaxsmooth.rules.registry import Local, Rule, define, has_rule
+from jaxsmooth.rules.registry import Local, Rule, define
 
 
 class _PartRule(LinearRule):
@@ -52,22 +54,29 @@ class PartsRule(Rule):
         return [m for rule, part in self.parts(eq) for m in rule.first_order(part, magnitudes)]
 
 
+class IdentitiesRule(Rule):
+    """Results that are the operands."""
+
+    def range(self, eq: Local) -> list[Range]:
+        return list(eq.ranges)
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        return list(magnitudes)
+
+
 _RULES: dict[str, tuple[Rule, Callable[..., Any]]] = {
     "stack": (LinearRule(disjoint=True), lambda x: jnp.stack([x, x])),
     "tile": (LinearRule(), lambda x: jnp.tile(x, 2)),
     "split": (PartsRule(), lambda x: jnp.split(x, 2)),
     "unstack": (PartsRule(), jnp.unstack),
+    "optimization_barrier": (IdentitiesRule(), jax.lax.optimization_barrier),
 }
 """Rules, and functions that use the primitives of these names where there are such."""
 
 
-def _define_new(name: str, rule: Rule, function: Callable[..., Any]) -> None:
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((4,), jnp.float32))
-    for primitive in {eqn.primitive for eqn in closed.jaxpr.eqns}:
-        # Older versions use slices and concatenations.
-        if primitive.name == name and not has_rule(primitive):
-            define(rule, primitive)
-
-
+define(IdentitiesRule(), p.device_put_p)
 for _name, (_rule, _function) in _RULES.items():
-    _define_new(_name, _rule, _function)
+    # Older versions use slices and concatenations.
+    define(_rule, primitive_in(_function, _name, jax.ShapeDtypeStruct((4,), jnp.float32)))

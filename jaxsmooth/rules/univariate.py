@@ -45,6 +45,18 @@ def is_located(region: Equation) -> bool:
     return _function(region).located
 
 
+# How far beyond a kink its other side is looked at, in single precision too.
+_ASIDE = 2.0**-20
+
+
+def _before(kink: Kink) -> float:
+    return kink.location - kink.width - _ASIDE * max(abs(kink.location), _ASIDE)
+
+
+def _beyond(kink: Kink) -> float:
+    return kink.location + kink.width + _ASIDE * max(abs(kink.location), _ASIDE)
+
+
 _BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n"})
 """Operations that are not differentiable everywhere."""
 
@@ -116,11 +128,13 @@ class UnivariateRule(KinkRule):
         if not kinks or eq.kernel is None:
             return magnitude_of(function.slope(x.lo, x.hi))
         if self._straight(eq):
-            # An active element feels the transitions at all kinks, not only those it reaches.
+            # An active element feels the transitions at all kinks, not only those it reaches,
+            # and at each of them the slopes of both sides, also where its range ends there.
             active = self.active(eq)
             xp = namespace(active, x.lo)
-            lo = xp.where(active, xp.minimum(x.lo, kinks[0].location), x.lo)
-            hi = xp.where(active, xp.maximum(x.hi, kinks[-1].location), x.hi)
+            first, last = _before(kinks[0]), _beyond(kinks[-1])
+            lo = xp.where(active, xp.minimum(x.lo, first), x.lo)
+            hi = xp.where(active, xp.maximum(x.hi, last), x.hi)
             return magnitude_of(function.slope(lo, hi))
         slope = magnitude_of(function.slope(x.lo, x.hi))
         # How far relu_ν' is from the step: a half, but for kernels that err on one side.

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from jaxsmooth.math.enclosure import SmoothFunction
 from jaxsmooth.math.scalar import FACTS, integer_pow, power, softplus
+from jaxsmooth.math.special import SPECIAL
 
 FUNCTIONS = {
     **FACTS,
+    **SPECIAL,
     "softplus": softplus(),
     **{f"integer_pow[{n}]": integer_pow(n) for n in (-3, -2, -1, 0, 1, 2, 3, 4, 7)},
     **{f"pow[{p}]": power(p) for p in (-1.5, -0.3, 0.3, 1.5, 2.5, 3.0)},
@@ -34,6 +36,10 @@ def exact(name: str, order: int, x: np.ndarray) -> np.ndarray:
         "erf": jax.scipy.special.erf,
         "erfc": jax.scipy.special.erfc,
         "rsqrt": jax.lax.rsqrt,
+        "lgamma": jax.scipy.special.gammaln,
+        "digamma": jax.scipy.special.digamma,
+        "erf_inv": jax.scipy.special.erfinv,
+        "one_minus_square": lambda t: (1 - t) * (1 + t),
     }
     if name.startswith(("pow", "integer_pow")):
         exponent = float(name[name.index("[") + 1 : -1])

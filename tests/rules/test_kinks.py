@@ -145,3 +145,15 @@ def test_slope_has_no_jump_at_the_kink_itself(name, kernel):
                                jax.nn.selu, jax.nn.hard_swish, jax.nn.softplus])  # fmt: skip
 def test_activations(f):
     check(f, Box((4,), -3.0, 2.0), smooth=False)
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_range_that_ends_at_a_kink(side):
+    """There f has the slope of one side only, and f_eps half of the jump on top."""
+    f = lambda x: jnp.where(x * side > 0, x, 0.0)  # noqa: E731
+    set_ = jaxsmooth.box(-1.0, 0.0) if side > 0 else jaxsmooth.box(0.0, 1.0)
+    f_eps = jaxsmooth.smooth(f, 0.1, (set_,))
+    certificate = f_eps.certificate(jnp.zeros(3))
+    slope = jax.jacobian(f_eps)(jnp.zeros(3))
+    assert jnp.linalg.norm(slope, 2) >= 0.4
+    assert jnp.linalg.norm(slope, 2) <= certificate.lipschitz

@@ -98,6 +98,13 @@ SMOOTH = {
     "asinh": jnp.arcsinh,
     "exp2(tanh)": lambda x: jnp.exp2(jnp.tanh(x)),
     "cbrt(1 + x²)": lambda x: jnp.cbrt(1 + x**2),
+    "gammaln(1 + x²)": lambda x: jax.scipy.special.gammaln(1 + x**2),
+    "digamma(1 + x²)": lambda x: jax.scipy.special.digamma(1 + x**2),
+    "erf_inv of tanh": lambda x: jax.scipy.special.erfinv(0.9 * jnp.tanh(x)),
+    "(1 + x²)^tanh": lambda x: (1 + x**2) ** jnp.tanh(jnp.flip(x, -1)) if x.ndim else x,
+    "atan2": lambda x: jnp.arctan2(jnp.flip(x, -1), 0.3 + x**2) if x.ndim else x,
+    "polynomial": lambda x: jnp.polyval(jnp.array([0.2, -1.0, 0.0, 0.5], x.dtype), jnp.tanh(x)),
+    "reduce precision": lambda x: lax.reduce_precision(x, 11, 52),
 }
 
 
@@ -118,6 +125,10 @@ REDUCTIONS = {
     "dot itself": lambda x: jnp.sum(x * jnp.flip(x, -1), -1),
     "max − min": lambda x: jnp.max(x, -1) - jnp.min(x, -1),
     "linf norm": lambda x: jnp.max(jnp.abs(x), -1),
+    "median": lambda x: jnp.median(x, -1),
+    "lower quartile": lambda x: jnp.quantile(x, 0.25, axis=-1),
+    "product of all": lambda x: jnp.prod(jnp.tanh(x)),
+    "second largest": lambda x: lax.top_k(x, min(2, x.shape[-1]))[0][..., -1],
 }
 
 WHOLE = {
@@ -130,6 +141,12 @@ WHOLE = {
     "cummax": lambda x: lax.cummax(x, axis=x.ndim - 1),
     "cummin": lambda x: lax.cummin(x, axis=x.ndim - 1),
     "sort": lambda x: jnp.sort(x, -1),
+    "sort the first axis": lambda x: jnp.sort(x, 0),
+    "sort pairs": lambda x: jnp.sort(x.reshape(-1, 2), -1) if x.size % 2 == 0 else x,
+    "top 2": lambda x: lax.top_k(x, min(2, x.shape[-1]))[0],
+    "trimmed": lambda x: jnp.sort(x, -1)[..., :-1] if x.shape[-1] > 1 else x,
+    "cumprod of tanh": lambda x: lax.cumprod(jnp.tanh(x), axis=x.ndim - 1),
+    "cumlogsumexp": lambda x: lax.cumlogsumexp(x, axis=x.ndim - 1, reverse=True),
     "top_k": lambda x: lax.top_k(x, 1)[0],
     "centre": lambda x: x - jnp.mean(x, -1, keepdims=True),
     "divide by 1 + l1": lambda x: x / (1 + jnp.sum(jnp.abs(x), -1, keepdims=True)),
@@ -155,6 +172,14 @@ STRUCTURE = {
     "expand and squeeze": lambda x: jnp.squeeze(x[None, ..., None], (0, x.ndim + 1)),
     "differences": lambda x: x[..., 1:] - x[..., :-1] if x.shape[-1] > 1 else x,
     "dynamic slice": lambda x: lax.dynamic_slice_in_dim(x, 0, 1, 0),
+    "segment max": lambda x: jax.ops.segment_max(
+        x, jnp.arange(x.shape[0]) % min(2, x.shape[0]), min(2, x.shape[0])
+    ),
+    "segment min": lambda x: jax.ops.segment_min(x, jnp.zeros(x.shape[0], int), 1),
+    "scatter max": lambda x: x.at[0].max(x[-1]),
+    "scatter mul": lambda x: x.at[0].multiply(x[-1], unique_indices=True),
+    "scatter subtract": lambda x: x.at[jnp.zeros(x.shape[0], int)].subtract(jnp.flip(x, 0)),
+    "update slice": lambda x: lax.dynamic_update_slice_in_dim(x, 2 * x[-1:], 0, 0),
     "segment sum": lambda x: jax.ops.segment_sum(x, jnp.arange(x.shape[0]) % 2, 2),
     "outer product": lambda x: jnp.outer(x, x)[:3, :3] if x.ndim == 1 else x,
 }
