@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -174,7 +174,7 @@ class _Environment:
         loops = [e.loop for e in equations if e.loop is not None]
         inside = {v for e in equations for v in e.outputs}
         local = inside.union(*((*x.carry, *x.slices, *x.asked) for x in loops))
-        reads = [a for e in equations for a in self._reads(e)]
+        reads = self._reads(call.body)
         outer = list(dict.fromkeys(a for a in reads if isinstance(a, Value) and a not in local))
         level = {v for e in flatten(call.body) for v in e.outputs}
         used = [*call.outputs, *self.wanted]
@@ -195,12 +195,20 @@ class _Environment:
             if result is not None:
                 self.values.setdefault(value, result)
 
-    def _reads(self, equation: Equation) -> Sequence[Atom]:
-        replacement = self.replacements.get(equation.outputs[0]) if equation.outputs else None
-        own = equation.inputs if replacement is None else replacement.inputs
-        if equation.loop is None:
-            return own
-        return (*own, *equation.loop.after, *equation.loop.slots)
+    def _reads(self, body: Sequence[Node]) -> Iterator[Atom]:
+        """All that a body may read; what is bound as it stands reads all its operands."""
+        for node in body:
+            yield from node.inputs
+            if isinstance(node, Call):
+                yield from self._reads(node.body)
+            elif isinstance(node, Switch):
+                for branch, results in node.branches:
+                    yield from (*self._reads(branch), *results)
+            else:
+                if node.outputs and node.outputs[0] in self.replacements:
+                    yield from self.replacements[node.outputs[0]].inputs
+                if node.loop is not None:
+                    yield from (*self._reads(node.loop.body), *node.loop.after, *node.loop.slots)
 
 
 def evaluate(

@@ -29,9 +29,10 @@ class WhileRule(Rule):
                 "make what the condition reads known with jaxsmooth.fixed."
             )
         raise errors.UnsupportedPrimitiveError(
-            f"{eq} runs an unknown number of steps: its condition reads an argument that is not "
-            "known, or numbers that are traced. Make them known with jaxsmooth.fixed, or run a "
-            "known number of steps (jax.lax.fori_loop with known bounds, jax.lax.scan)."
+            f"{eq} runs an unknown number of steps: its condition reads numbers that are not "
+            "known, or traced, or other ones at every step of a loop around it. Make them known "
+            "with jaxsmooth.fixed, or run a known number of steps (jax.lax.fori_loop with known "
+            "bounds, jax.lax.scan)."
         )
 
     def first_order(

@@ -219,6 +219,27 @@ def test_unknown_trip_count():
         smooth(f, 0.1, (ball(1.0), anything())).certificate(X, 3)
 
 
+def test_trip_count_that_differs_from_step_to_step():
+    f = lambda x: lax.fori_loop(  # noqa: E731
+        0, 3, lambda i, c: lax.fori_loop(0, i, lambda j, c: jnp.abs(c), c), x
+    )
+    with pytest.raises(jaxsmooth.UnsupportedPrimitiveError, match="a loop around it"):
+        smooth(f, 0.1, ball(1.0)).certificate(X)
+
+
+def test_remat_of_branches_with_operands_that_nothing_reads():
+    @jax.checkpoint
+    def f(x, n):
+        a = jnp.sin(x)
+        b = lax.cond(n > 0, lambda a, b: a, lambda a, b: jnp.cos(a), x, 2 * x)
+        c = jax.jit(lambda a, b: b)(x, a)
+        return jnp.abs(c - 0.1) + b
+
+    f_eps = smooth(f, 0.1, (ball(1.0), anything()))
+    assert np.linalg.norm(f_eps(X, 1) - f(X, 1)) <= 0.1
+    assert jnp.isfinite(jax.grad(lambda x: f_eps(x, 1).sum())(X)).all()
+
+
 class TestManySteps:
     """The cost of the analysis grows with the number of steps, the program's size does not."""
 
