@@ -11,7 +11,6 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from jaxsmooth import errors
 from jaxsmooth.math.array import Array, concretely, is_traced, namespace, norm2, up
 from jaxsmooth.math.convolution_norm import convolution_norm
 from jaxsmooth.math.convolution_overlap import bilinear_convolution_norm
@@ -33,6 +32,9 @@ class ConvolutionRule(BilinearRule):
     feature_group_count, batch_group_count. The operator norm of a known kernel is the
     smaller of the supremum of the symbol over all frequencies (no padding can exceed it)
     and, for small operators, the norm of the operator itself.
+
+    With ``batch_group_count`` the g-th part of the batch meets the g-th part of the filters
+    only: the operator is a block of the one with all filters, which bounds its norm.
     """
 
     def keywords(self, eq: Local) -> dict[str, Any]:
@@ -59,7 +61,8 @@ class ConvolutionRule(BilinearRule):
         result = eq.equation.outputs[0].shape
         window = eq.ranges[1].shape
         numbers = math.prod(result) * math.prod(window) * len(stack)
-        if is_traced(stack, held) or numbers > _MOST_PRODUCTS:
+        grouped = eq.params["batch_group_count"] != 1
+        if is_traced(stack, held) or numbers > _MOST_PRODUCTS or grouped:
             return super().multiply_stack(eq, operand, stack, held)
         if operand == 1:
             return np.stack([self._known(eq, held[None], k)[0] for k in stack])
@@ -67,7 +70,6 @@ class ConvolutionRule(BilinearRule):
 
     def _known(self, eq: Local, stack: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         """Convolutions of a stack of image batches with one kernel, by NumPy."""
-        self._check(eq)
         numbers = eq.params["dimension_numbers"]
         images = np.transpose(stack, (0, *(a + 1 for a in numbers.lhs_spec)))
         count, batch = images.shape[:2]
@@ -95,14 +97,7 @@ class ConvolutionRule(BilinearRule):
         return max(1, math.prod(shape) // max(1, shape[out]))
 
     def beta(self, eq: Local) -> float:
-        self._check(eq)
         return eq.always("beta", lambda: self._beta(eq))
-
-    def _check(self, eq: Local) -> None:
-        if eq.params["batch_group_count"] != 1:
-            raise errors.UnsupportedPrimitiveError(
-                f"{eq}: batch_group_count > 1 has no rule; use feature_group_count"
-            )
 
     def _beta(self, eq: Local) -> float:
         _, _, spatial = self._kernel_axes(eq)
@@ -130,6 +125,7 @@ class ConvolutionRule(BilinearRule):
             lhs_dilation=eq.params["lhs_dilation"],
             rhs_dilation=eq.params["rhs_dilation"],
             feature_group_count=eq.params["feature_group_count"],
+            batch_group_count=eq.params["batch_group_count"],
             input_spatial=[
                 eq.ranges[0].shape[a] for a in eq.params["dimension_numbers"].lhs_spec[2:]
             ],
@@ -143,7 +139,7 @@ class ConvolutionRule(BilinearRule):
         """Norm of the operator on one image, materialised, where that is small."""
         batch = eq.params["dimension_numbers"].lhs_spec[0]
         shape = list(eq.ranges[0].shape)
-        shape[batch] = 1
+        shape[batch] = eq.params["batch_group_count"]
         size = math.prod(shape)
         product = self.product(eq)
         if min(size, self._result_size(eq)) > _MOST_ROWS:
