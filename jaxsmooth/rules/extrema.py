@@ -130,9 +130,13 @@ class ScatterExtremumRule(KinkRule):
             # Minkowski's inequality, leaf by leaf.
             return norm2(xp.stack([xp.asarray(a), xp.asarray(b)]), 0)
 
+        center, radius, rest = x.center, x.radius, x.rest
+        if eq.known[0] is not None:
+            # Infinite ones, which never win, have no finite distance from anything.
+            center, radius, rest = x.lo, 0.0, 0.0
         return Range(
-            both(x.lo, u.lo), both(x.hi, u.hi), both(x.center, u.center), root(x.radius, u.radius),
-            root(x.gains, u.gains), root(x.rest, u.rest),
+            both(x.lo, u.lo), both(x.hi, u.hi), both(center, u.center), root(radius, u.radius),
+            root(x.gains, u.gains), root(rest, u.rest),
         )  # fmt: skip
 
     def _joined_magnitude(

@@ -222,7 +222,7 @@ def _window(places: int, equation: Equation, producers: Producers) -> Operands |
     shape, dtype = equation.outputs[0].shape, equation.outputs[0].dtype
     above = producer(equation.inputs[0], producers)
     for _ in range(_REACH):
-        if above is None or len(shape) < places:
+        if above is None or not above.inputs or len(shape) < places:
             return None
         if above.primitive is p.reduce_max_p:
             operand = above.inputs[0].shape

@@ -107,6 +107,9 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "what passes through it is exact, and constant in derivatives",
     ),
     _supported("linear", "triangular_solve linear_solve", "known matrices"),
+    _supported("control flow", "scan"),
+    _supported("control flow", "while", "a number of steps that is known"),
+    _supported("control flow", "cond", "a choice that is known, or does not vary"),
     _supported("bilinear", "dot_general conv_general_dilated"),
     _supported("bilinear", "scatter_mul", "known, distinct indices"),
     _supported("products and sums of exponentials", "reduce_prod cumprod cumlogsumexp"),
@@ -225,11 +228,6 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "linear systems", "tridiagonal_solve",
         "a solution's bounds need those of an inverse matrix, which are not proved here",
         "Use jnp.linalg.solve with a matrix that is known (jaxsmooth.fixed).",
-    ),
-    _refused(
-        "control flow", "scan while cond",
-        "there is no rule for loops and branches",
-        "Write a loop of known length out in Python, and a branch with jnp.where.",
     ),
 )  # fmt: skip
 
