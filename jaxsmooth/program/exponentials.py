@@ -27,11 +27,14 @@ from jaxsmooth.program.layout import (
     bare,
     constant_along,
     kept_axes,
+    long_axes,
     moved,
     origin,
     producer,
     reduced,
     spread_over,
+    through,
+    without,
 )
 
 SOFTMAX = Primitive("softmax")
@@ -82,16 +85,7 @@ def _sum_of_exponentials(
         return None
     axes = tuple(int(a) for a in summed.params["axes"])
     kept = kept_axes(len(summed.inputs[0].shape), axes)
-    return exponential.inputs[0], axes, _through(found.axes, kept)
-
-
-def _through(axes: Axes, inner: Sequence[int]) -> Axes:
-    return tuple(None if a is None else inner[a] for a in axes)
-
-
-def _long(layout: Axes, shape: tuple[int, ...]) -> Axes:
-    """The layout with None for axes of length one."""
-    return tuple(a if a is not None and shape[a] > 1 else None for a in layout)
+    return exponential.inputs[0], axes, through(found.axes, kept)
 
 
 def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
@@ -139,13 +133,9 @@ def _log_of_sum(equation: Equation, producers: Producers) -> list[Equation] | No
         return None
     z, axes, layout = found
     places = reduced(z.shape, axes, equation.outputs[0].shape)
-    if places is None or layout != _long(_without(places, axes), z.shape):
+    if places is None or layout != long_axes(without(places, axes), z.shape):
         return None
     return _along(equation, LOGSUMEXP, z, axes)
-
-
-def _without(layout: Axes, axes: tuple[int, ...]) -> Axes:
-    return tuple(None if a in axes else a for a in layout)
 
 
 def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None:
@@ -156,7 +146,7 @@ def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None
         return None
     shape, axes = equation.inputs[0].shape, equation.params["axes"]
     places = reduced(shape, axes, equation.outputs[0].shape)
-    return None if places is None else (equation, _through(found.axes, places))  # type: ignore[arg-type]
+    return None if places is None else (equation, through(found.axes, places))  # type: ignore[arg-type]
 
 
 def _shifted_back(equation: Equation, producers: Producers) -> list[Equation] | None:
@@ -191,7 +181,7 @@ def _difference(equation: Equation, producers: Producers) -> list[Equation] | No
         (z,), axes = logsum.inputs, logsum.params["axes"]
         same = bare(first, producers) is bare(z, producers)
         fits = z.shape == equation.outputs[0].shape
-        if same and fits and spread_over(z.shape, axes, _without(layout, axes)):
+        if same and fits and spread_over(z.shape, axes, without(layout, axes)):
             return _along(equation, LOG_SOFTMAX, _unshifted(z, axes, producers), axes)
     return _cross_entropy(equation, producers)
 
@@ -205,7 +195,7 @@ def _cross_entropy(equation: Equation, producers: Producers) -> list[Equation] |
     logsum, layout = found
     (x,), axes = logsum.inputs, logsum.params["axes"]
     chain = _entry_of(second, x, axes, producers)
-    if chain is None or _long(_without(layout, axes), x.shape) != chain[1]:
+    if chain is None or long_axes(without(layout, axes), x.shape) != chain[1]:
         return None
     steps = tuple(chain[0])
     indices = tuple(a for step in steps for a in step.inputs[1:])
@@ -229,7 +219,7 @@ def _entry_of(
         layout = tuple(None if a is None else step[a] for a in layout)
         chain.append(equation)
         atom = equation.inputs[0]
-    return chain[::-1], _long(_without(layout, axes), x.shape)
+    return chain[::-1], long_axes(without(layout, axes), x.shape)
 
 
 def _picked(equation: Equation) -> Axes | None:

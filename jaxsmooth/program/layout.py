@@ -107,8 +107,9 @@ def constant_along(atom: Atom, axes: tuple[int, ...], producers: Producers) -> b
         inner = layout[axis]
         if atom.shape[axis] == 1 or inner is None:
             return True
-        stopped = stop is not None and stop.primitive is p.stop_gradient_p
-        return stopped and constant_along(stop.inputs[0], (inner,), producers)
+        if stop is None or stop.primitive is not p.stop_gradient_p:
+            return False
+        return constant_along(stop.inputs[0], (inner,), producers)
 
     return all(map(constant, axes))
 
@@ -136,3 +137,18 @@ def reduced(shape: tuple[int, ...], axes: tuple[int, ...], result: tuple[int, ..
         return tuple(range(len(shape)))
     kept = kept_axes(len(shape), axes)
     return kept if result == tuple(shape[a] for a in kept) else None
+
+
+def through(axes: Axes, inner: Sequence[int | None]) -> Axes:
+    """Axes of a value by way of another one whose axes are known."""
+    return tuple(None if a is None else inner[a] for a in axes)
+
+
+def without(layout: Axes, axes: tuple[int, ...]) -> Axes:
+    """The layout with None for these axes of the origin."""
+    return tuple(None if a in axes else a for a in layout)
+
+
+def long_axes(layout: Axes, shape: tuple[int, ...]) -> Axes:
+    """The layout with None for the origin's axes of length one."""
+    return tuple(a if a is not None and shape[a] > 1 else None for a in layout)

@@ -23,7 +23,17 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Value, live
-from jaxsmooth.program.layout import Axes, bare, origin, producer, reduced, spread_over
+from jaxsmooth.program.layout import (
+    Axes,
+    bare,
+    long_axes,
+    origin,
+    producer,
+    reduced,
+    spread_over,
+    through,
+    without,
+)
 from jaxsmooth.program.simplify import uniform
 
 CENTERED = Primitive("centered")
@@ -54,7 +64,7 @@ class _Sum:
 class _Squares:
     """a Σ z² + c along axes."""
 
-    z: Atom
+    z: Atom | _Wanted
     axes: tuple[int, ...]
     layout: Axes
     scale: float
@@ -101,14 +111,14 @@ class _Finder:
         factor = 1.0
         while True:
             found = origin(atom, self.producers)
-            layout = tuple(None if a is None else found.axes[a] for a in layout)
+            layout = through(layout, found.axes)
             equation = producer(found.root, self.producers)
             if equation is None:
                 return None
             if equation.primitive is p.reduce_sum_p:
                 x, axes = equation.inputs[0], tuple(int(a) for a in equation.params["axes"])
                 places = [a for a in range(len(x.shape)) if a not in axes]
-                layout = tuple(None if a is None else places[a] for a in layout)
+                layout = through(layout, places)
                 return _Sum(x, axes, layout, factor)
             step = self.scaled(equation)
             if step is None:
@@ -156,7 +166,7 @@ class _Finder:
         inner = self._plain_squares(atom, offset)
         if inner is None:
             return None
-        layout = tuple(None if a is None else inner.layout[a] for a in layout)
+        layout = through(layout, inner.layout)
         return replace(inner, layout=layout)
 
     def _plain_squares(self, atom: Atom, offset: float) -> _Squares | None:
@@ -188,11 +198,11 @@ class _Finder:
         same = bare(first.x, self.producers) is bare(x, self.producers)
         if not (same and first.axes == second.axes and first.layout == second.layout):
             return None
-        layout = tuple(None if a is None else second.layout[a] for a in around.axes)
+        layout = through(around.axes, second.layout)
         centered = self._centered_of(x, second.axes)
         return _Squares(centered, second.axes, layout, second.factor, offset)
 
-    def _centered_of(self, x: Atom, axes: tuple[int, ...]) -> Atom:
+    def _centered_of(self, x: Atom, axes: tuple[int, ...]) -> Atom | _Wanted:
         """The value of an equation that has been found already, or one to be made."""
         x = bare(x, self.producers)
         for value, equation in self.producers.items():
@@ -208,7 +218,7 @@ class _Finder:
             and equation.params["axes"] == axes
         )
 
-    def same(self, value: Atom, z: Atom) -> bool:
+    def same(self, value: Atom, z: Atom | _Wanted) -> bool:
         """Whether a value is z."""
         if isinstance(z, _Wanted):
             return self._centers(producer(value, self.producers), z.x, z.axes)
@@ -247,9 +257,7 @@ class _Finder:
             return None
         shape = found.z.shape
         places = reduced(shape, found.axes, equation.outputs[0].shape)
-        if places is None or tuple(
-            None if a in found.axes or shape[a] == 1 else a for a in places
-        ) != tuple(found.layout):
+        if places is None or found.layout != long_axes(without(places, found.axes), shape):
             return None
         params = {"axes": found.axes, "scale": found.scale, "offset": found.offset}
         return [replace(equation, primitive=NORM, params=params, inputs=(found.z,), eqn=None)]
@@ -265,7 +273,7 @@ class _Finder:
         places = reduced(inner.shape, axes, norm.outputs[0].shape)
         if places is None or inner.shape != z.shape or not self.same(z, inner):
             return None
-        layout = tuple(None if a is None or places[a] in axes else places[a] for a in found.axes)
+        layout = without(through(found.axes, places), axes)
         if not spread_over(z.shape, axes, layout):
             return None
         return [replace(equation, primitive=NORMALISED, params=norm.params, inputs=(z,), eqn=None)]
@@ -279,7 +287,8 @@ class _Finder:
             inner = producer(others, self.producers)
             splits: list[tuple[Atom, Atom | None]] = [(others, None)]
             if inner is not None and inner.primitive is p.mul_p:
-                splits += [inner.inputs, inner.inputs[::-1]]
+                first, second = inner.inputs
+                splits += [(first, second), (second, first)]
             for root, rest in splits:
                 if len(root.shape) in (0, len(shape)):
                     found = self._inverse_norm(z, root)
@@ -295,7 +304,7 @@ class _Finder:
         squares = self.squares(equation.inputs[0])
         if squares is None or not self.same(z, squares.z):
             return None
-        layout = tuple(None if a is None else squares.layout[a] for a in found.axes)
+        layout = through(found.axes, squares.layout)
         if not spread_over(z.shape, squares.axes, layout):
             return None
         return {"axes": squares.axes, "scale": squares.scale, "offset": squares.offset}

@@ -26,7 +26,10 @@ def norms(matrices: np.ndarray) -> np.ndarray:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-300)
+    """Rows of norm one, or zero; squares of tiny entries must not underflow."""
+    scale = np.abs(x).max(axis=-1, keepdims=True, initial=0.0)
+    x = x / np.where(scale > 0, scale, 1.0)
+    return x / np.where(scale > 0, np.linalg.norm(x, axis=-1, keepdims=True), 1.0)
 
 
 def singular(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
