@@ -220,13 +220,14 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
         argnums=argnums,
         options=options,
         double=double,
-        traced=flag(form, 4) and not _has_loops(function, arguments),
+        traced=flag(form, 4) and not _has_loops(function, arguments, double),
         reverse=not any("while_loop" in line for line in lines),
         free=free,
     )
 
 
-def _has_loops(function: Callable, arguments: tuple) -> bool:
+def _has_loops(function: Callable, arguments: tuple, double: bool) -> bool:
     """Whether the program has loops: with a traced eps their analysis is unrolled, and slow."""
-    text = str(jax.make_jaxpr(function)(*arguments))
+    with jax.enable_x64(double):
+        text = str(jax.make_jaxpr(function)(*arguments))
     return "scan[" in text or "while[" in text
