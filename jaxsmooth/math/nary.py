@@ -182,7 +182,10 @@ def _below(regulariser: _Regulariser, x: Array, mu: Array) -> Array:
     # Of an infinite maximum the difference would be NaN. Finite maxima keep their derivative.
     finite = jnp.isfinite(top)
     y = jnp.where(finite, x, 0.0) - jnp.where(finite, top, 0.0)
-    limit = jnp.where(x == top, 0.0, -regulariser.reach)
+    # A compiler may compute one number twice, rounded in two ways: equality is too much to ask.
+    rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(jnp.where(finite, top, 0.0))
+    largest = jnp.where(finite, y >= -rounding, x == top)
+    limit = jnp.where(largest, 0.0, -regulariser.reach)
     near = finite & positive & (y > -regulariser.reach * beta)
     return jnp.where(near, jnp.where(near, y, 0.0) / beta, limit)
 
