@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxsmooth.analysis.constants import matrix_of, norm_of
-from jaxsmooth.analysis.propagate import Pass, Term
+from jaxsmooth.analysis.problem import Pass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, times
 
 ALLOCATIONS = ("halving", "optimal", "uniform")

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxsmooth import allocation, errors
 from jaxsmooth.analysis import constants
-from jaxsmooth.analysis.propagate import Pass, Problem, SitePass, propagate
+from jaxsmooth.analysis.problem import Pass, Problem, SitePass
+from jaxsmooth.analysis.propagate import propagate
 from jaxsmooth.math.array import Array, is_traced, namespace, unit_roundoff
 from jaxsmooth.rules.registry import describe
 

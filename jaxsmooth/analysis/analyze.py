@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxsmooth.analysis import constants
 from jaxsmooth.analysis.prepare import Prepared, prepare
-from jaxsmooth.analysis.propagate import Pass, SitePass, propagate
+from jaxsmooth.analysis.problem import Pass, SitePass
+from jaxsmooth.analysis.propagate import propagate
 from jaxsmooth.bounds import shapes_from_bounds
 from jaxsmooth.certificate import Analysis, Site
 from jaxsmooth.math.array import Array, is_traced, namespace

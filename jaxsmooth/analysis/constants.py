@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsmooth.analysis.propagate import Pass, Term
+from jaxsmooth.analysis.problem import Pass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.perron import perron_bound
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jaxsmooth.rules  # noqa: F401  (enters the rules)
 from jaxsmooth import errors
-from jaxsmooth.analysis.propagate import Problem
+from jaxsmooth.analysis.problem import Problem
 from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.kernels import kernel_named
