@@ -56,6 +56,19 @@ class Store:
         os.replace(unfinished, path)
         shutil.rmtree(self.folder / part, ignore_errors=True)
 
+    def keep(self, part: str, params: Any) -> None:
+        """Keep the parameters at the end of a part."""
+        leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
+        np.savez(self.folder / f"{part}-end.npz", **leaves)  # pyright: ignore
+
+    def kept(self, part: str) -> list[np.ndarray] | None:
+        """The leaves of what `keep` wrote, each with leading axes (seeds, lanes), or None."""
+        path = self.folder / f"{part}-end.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as stored:
+            return [stored[name] for name in sorted(stored)]
+
     def save(self, part: str, done: int, state: Any, records: Records) -> None:
         """Keep the state after some iterations; the one before is forgotten."""
         leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}

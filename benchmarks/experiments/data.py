@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsmooth.data import load
 
-DATASETS = {"mlp": "mnist", "convnet": "cifar10"}
+DATASETS = {"mlp": "mnist", "convnet": "cifar10", "resnet": "cifar10"}
 HELD_OUT = 5000  # of CIFAR-10's training images: train[45000:]
 
 
@@ -57,7 +57,7 @@ def read(network: str, data_dir: str | os.PathLike[str] | None) -> Images:
     only a part of its test split: the name of the test split says how many it has.
 
     Args:
-        network: "mlp" (MNIST) or "convnet" (CIFAR-10).
+        network: "mlp" (MNIST), "convnet" or "resnet" (CIFAR-10).
         data_dir: a prepared folder; None downloads to where TFDS keeps its data.
     """
     name = DATASETS[network]
@@ -83,7 +83,7 @@ def _bytes(images: np.ndarray) -> np.ndarray:
 
 
 def prepare(network: str, images: jax.Array) -> jax.Array:
-    """Bytes as the network's inputs: [0, 1] flat for the MLP, [-1, 1] for the ConvNet."""
+    """Bytes as the network's inputs: [0, 1] flat for the MLP, [-1, 1] for the others."""
     values = images.astype(float) / 255
     if network == "mlp":
         return values.reshape(len(images), -1)

@@ -90,14 +90,11 @@ class Experiment:
     def reference(self, step: float, reporter: Reporter) -> None:
         """The non-smooth runs along which the radii are recorded."""
         budget, trainer = self.budget, self._trainer(False)
-        self._stage(
-            "reference", trainer, _EXACT, step, budget.seeds, budget.path_iterations, budget.segment,
-            reporter,
-        )  # fmt: skip
-        self._stage(
-            "reference-training", trainer, _EXACT, step, budget.training_seeds,
-            budget.epochs * self.per_epoch, self.per_epoch, reporter,
-        )  # fmt: skip
+        each = (trainer, _EXACT, step)
+        path = (budget.seeds, budget.path_iterations, budget.segment)
+        self._stage("reference", *each, *path, reporter)
+        whole = (budget.training_seeds, budget.epochs * self.per_epoch, self.per_epoch)
+        self._stage("reference-training", *each, *whole, reporter)
 
     def radii(self) -> np.ndarray:
         """R_t: the largest norm of each layer along all non-smooth runs, rounded up."""
@@ -199,9 +196,11 @@ class Experiment:
             if self.store.finished(name) is not None:
                 reporter.skip(units)
                 continue
-            records = run_part(
+            state, records = run_part(
                 self.store, name, trainer, mu, step, group, iterations, segment, reporter
             )
+            if "training" in stage:
+                self.store.keep(name, state[0])
             self.store.finish(name, records)
             self.on_part()
 
@@ -224,12 +223,13 @@ def run_part(
     iterations: int,
     segment: int,
     reporter: Reporter,
-) -> Records:
+) -> tuple[Any, Records]:
     """One group of seeds from its last checkpoint, or from the beginning.
 
     Returns:
-        What `Trainer.run` records for every iteration, what `Trainer.measure` finds after
-        every segment (with the axis of segments third), and the ``evaluated`` iterations.
+        The state at the end; and what `Trainer.run` records for every iteration, what
+        `Trainer.measure` finds after every segment (with the axis of segments third) with,
+        as ``… @``, the iterations done.
     """
     state = trainer.init(seeds, len(mu))
     restored = store.restore(name, state)
@@ -257,7 +257,7 @@ def run_part(
         if done < iterations:
             store.save(name, done, state, records)
         reporter.add(length * len(seeds) * len(mu), name)
-    return records
+    return state, records
 
 
 def _epoch_of(trainer: training.Trainer) -> int:

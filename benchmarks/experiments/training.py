@@ -28,6 +28,16 @@ class Optimizer:
     update: Callable[[Any, Any, jax.Array], tuple[Any, Any]]
 
 
+def from_optax(transform: Any) -> Optimizer:
+    """A transformation of gradients by optax, and a step along its result."""
+
+    def update(gradient: Any, state: Any, step: jax.Array) -> tuple[Any, Any]:
+        direction, state = transform.update(gradient, state)
+        return jax.tree.map(lambda d: -step * d, direction), state
+
+    return Optimizer(transform.init, update)
+
+
 SGD = Optimizer(
     lambda params: (), lambda g, state, step: (jax.tree.map(lambda q: -step * q, g), state)
 )
@@ -60,6 +70,8 @@ class Trainer:
         smooth: False for the network itself, whatever μ.
         mapped: "map" or "vmap".
         examples: training images on which the objective is evaluated.
+        turns: how far the images of a batch are turned round in each lane, none by default:
+            another order of the same sum.
     """
 
     network: Network
@@ -67,7 +79,8 @@ class Trainer:
     optimizer: Optimizer = SGD
     smooth: bool = True
     mapped: str = "map"
-    examples: int = 2048
+    examples: int = 2000
+    turns: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_train", jax.device_put(self.images.train.images))
@@ -164,8 +177,12 @@ class Trainer:
         labels: jax.Array,
         order: jax.Array,
     ) -> tuple[Any, dict[str, jax.Array]]:
+        turns = jnp.asarray(self.turns or [0] * len(mu))
+
         def lane(pixels: jax.Array, classes: jax.Array, of: Any) -> Any:
-            (params, moments), accuracy = of
+            (params, moments), accuracy, turn = of
+            if self.turns is not None:
+                pixels, classes = jnp.roll(pixels, turn, 0), jnp.roll(classes, turn, 0)
             loss, gradient = jax.value_and_grad(self._objective)(params, accuracy, pixels, classes)
             change, moments = self.optimizer.update(gradient, moments, step)
             params = jax.tree.map(jnp.add, params, change)
@@ -174,7 +191,8 @@ class Trainer:
         def seed(of: Any) -> Any:
             state, indices = of
             pixels, classes = images[indices], labels[indices]
-            state, record = self._over(lambda l: lane(pixels, classes, l))((state, mu))
+            lanes = (state, mu, turns)
+            state, record = self._over(lambda each: lane(pixels, classes, each))(lanes)
             squares = [
                 jnp.sum((leaf - leaf[:1]) ** 2, axis=tuple(range(1, leaf.ndim)))
                 for leaf in jax.tree.leaves(state[0])
