@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -17,10 +18,13 @@ class Reporter:
     Args:
         total: units in all.
         console: where to.
+        on_part: called when some seeds of a stage are done, so that partial results can be
+            written.
     """
 
-    def __init__(self, total: int, console: Console):
+    def __init__(self, total: int, console: Console, on_part: Callable[[], None] = lambda: None):
         self.console = console
+        self.on_part = on_part
         self._total, self._done, self._measured = total, 0, 0
         self._start = self._said = time.monotonic()
         self._bar: Any = None

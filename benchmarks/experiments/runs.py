@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ class Experiment:
         store: where states and records are kept.
         mapped: "map" or "vmap", see `training`.
         seeds_at_once: seeds that are run together; results do not depend on it under "map".
-        on_part: called when a part is done, so that partial results can be written.
     """
 
     network: Network
@@ -36,7 +35,6 @@ class Experiment:
     store: Store
     mapped: str = "map"
     seeds_at_once: int = 1
-    on_part: Callable[[], None] = lambda: None
 
     @property
     def per_epoch(self) -> int:
@@ -129,14 +127,14 @@ class Experiment:
                 "mu": smoothing.accuracies(found),
                 "site errors": [s.error for s in found.sites],
                 "weights": [s.weight for s in found.sites],
+                "largest difference": smoothing.largest_difference(
+                    self.network, radii, bound, found
+                ),
             }
             for name, figure in figures.items():
                 rows.setdefault(name, []).append(figure)
         records = {name: np.asarray(row, np.float64) for name, row in rows.items()}
         records |= {"radii": radii, "input norm": np.asarray(bound)}
-        records["largest difference"] = np.asarray(
-            [smoothing.largest_difference(self.network, radii, bound, eps) for eps in accuracies]
-        )
         records["paths"] = np.asarray([s.path for s in found.sites])
         self.store.finish("certificates", records)
 
@@ -202,7 +200,7 @@ class Experiment:
             if "training" in stage:
                 self.store.keep(name, state[0])
             self.store.finish(name, records)
-            self.on_part()
+            reporter.on_part()
 
 
 _EXACT = np.zeros((1, 1))

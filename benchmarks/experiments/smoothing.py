@@ -60,7 +60,7 @@ def certificate(
 
 
 def largest_difference(
-    network: Network, radii: Sequence[float], input_norm: float, eps: float
+    network: Network, radii: Sequence[float], input_norm: float, found: jaxsmooth.Certificate
 ) -> float:
     """Between the training's smoothed network and `jaxsmooth.smooth`'s, at random points.
 
@@ -72,9 +72,8 @@ def largest_difference(
         network: the network.
         radii: R_t of every layer.
         input_norm: bound of ‖x‖₂.
-        eps: the accuracy of the objective.
+        found: the certificate.
     """
-    found = certificate(network, radii, input_norm, eps)
     if any(np.any(np.asarray(site.active) != site.size) for site in found.sites):
         raise ValueError("a site has elements that are left exact: they cannot be trained so")
     chosen = {site.path: site.mu for site in found.sites}
