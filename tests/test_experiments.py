@@ -17,7 +17,15 @@ import pytest
 from jax import lax
 
 import jaxsmooth
-from benchmarks.experiments import networks, runs, smoothing, training
+from benchmarks.experiments import (
+    beyond,
+    minimality,
+    networks,
+    records,
+    runs,
+    smoothing,
+    training,
+)
 from benchmarks.experiments.__main__ import main
 from benchmarks.experiments.checkpoints import Store
 from benchmarks.experiments.data import Images, Split, read
@@ -218,3 +226,61 @@ def test_smoke_budget(tmp_path, capsys):
     # Done already: nothing is run again, and the figures are the same.
     assert main(arguments) == 0
     assert json.loads(output.read_text()) == result
+
+
+def test_sums_in_another_order_differ_by_rounding_alone():
+    made = training.Trainer(SMALL, random_images(1024), turns=(0, 0, 97))
+    state, found = made.run(made.init([0], 3), np.zeros((3, 2)), 0.1, [0], 0, 4)
+    same, turned = found["distance"][0, 1], found["distance"][0, 2]
+    np.testing.assert_array_equal(same, 0.0)
+    assert 0 < turned[0] < 1e-5
+    changes = beyond.sign_changes(SMALL, jax.tree.map(lambda v: v[0], state[0]), jnp.ones((5, 784)))
+    assert changes.shape == (3,)
+    assert changes[1] == 0
+
+
+def test_signs_differ_where_weights_do():
+    u = SMALL.init(jax.random.key(0))
+    lanes = jax.tree.map(lambda v: jnp.stack([v, -v]), u)
+    changes = beyond.sign_changes(SMALL, lanes, jax.random.uniform(jax.random.key(1), (20, 784)))
+    assert changes[0] == 0 < 0.4 < changes[1]
+
+
+def test_long_curves_are_thinned():
+    norms = np.ones((1, 2, 2500, 3))
+    part = {"seeds": np.asarray([0]), "loss": np.arange(5000.0).reshape(1, 2, 2500), "norms": norms}
+    result = records.joined([part, part])
+    assert (result["stride"], np.shape(result["loss"])) == (3, (2, 2, 834))
+    assert np.shape(result["largest norms"]) == (2, 2, 3)
+
+
+def test_radius_spends_all_of_eps():
+    eta = minimality.radius(0.3, 50.0, 0.1)
+    assert 0.3 * eta + 50 * eta**2 / 2 == pytest.approx(0.1)
+    assert minimality.radius(0.0, 2.0, 1.0) == pytest.approx(1.0)
+
+
+def test_end_point_is_minimal_in_its_certified_ball():
+    network, eps = networks.mlp((6, 5)), 0.5
+    images = random_images(500)
+    radii, bound = (4.0, 4.0, 4.0), 28.0
+    found = smoothing.certificate(network, radii, bound, eps)
+    mu = smoothing.accuracies(found)
+    end = network.init(jax.random.key(0))
+    slope = minimality.gradient_norm(network, end, mu, images.train)
+    chosen = {site.path: float(m) for site, m in zip(found.sites, mu, strict=True)}
+    eta = minimality.radius(slope, float(found.smoothness), eps)
+    local = minimality.local_certificate(network, end, eta, bound, chosen)
+    assert local.smoothness <= found.smoothness * (1 + 1e-6)
+    assert local.error <= eps * (1 + 1e-6)
+
+    pixels = images.train.images.reshape(500, -1) / np.float32(255)
+
+    def value(u):
+        logits = jax.vmap(lambda x: network.apply(u, x, jnp.asarray(mu)))(pixels)
+        return jnp.mean(jax.vmap(networks.logistic)(logits, images.train.labels))
+
+    gradient = jax.grad(value)(end)
+    length = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))
+    lowest = value(jax.tree.map(lambda v, g: v - eta * g / length, end, gradient))
+    assert 0 < value(end) - lowest <= eps

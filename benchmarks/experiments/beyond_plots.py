@@ -39,7 +39,7 @@ def control(run: dict[str, Any], name: str) -> np.ndarray:
 
 
 def against_eps(studies: dict[str, Any]) -> Any:
-    """Distance at the last iteration against eps, in both precisions."""
+    """Distance at the last iteration against eps, medians over the seeds."""
     names = [name for name in _TITLES if name in studies]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -54,10 +54,10 @@ def against_eps(studies: dict[str, Any]) -> Any:
             size = np.asarray(run["size"])[:, -1]
             eps, distances = lanes_of(run)
             values = distances[:, :, -1] / size[:, None]
-            floor = (control(run, "other order")[:, -1] / size).mean()
-            mean = values.mean(axis=0)
+            floor = np.median(control(run, "other order")[:, -1] / size)
+            middle = np.median(values, axis=0)
             # A difference of no bit at all has no place on a logarithmic axis.
-            shown = np.where(mean > 0, mean, np.nan)
+            shown = np.where(middle > 0, middle, np.nan)
             axes.loglog(eps, shown, "o-", ms=3, color=color, label=f"{bits} bits")
             axes.axhline(floor, color=color, ls=":", lw=1)
         axes.set_title(_TITLES[name], fontsize=9)
@@ -68,7 +68,7 @@ def against_eps(studies: dict[str, Any]) -> Any:
 
 
 def growth(study: dict[str, Any], title: str) -> Any:
-    """Distances against the iteration, and the controls."""
+    """Distances against the iteration, medians over the seeds, and the controls."""
     figure, grid = pyplot.subplots(1, 2, figsize=(9, 3.8), sharex=True, layout="constrained")
     for axes, (bits, name) in zip(grid, (("32", "32 bits"), ("64", "64 bits")), strict=True):
         run = study[bits]
@@ -76,17 +76,20 @@ def growth(study: dict[str, Any], title: str) -> Any:
         shades = pyplot.get_cmap("viridis")(np.linspace(0, 0.92, len(eps)))
         iterations = np.arange(1, distances.shape[2] + 1)
         for k, accuracy in enumerate(eps):
-            mean = distances[:, k].mean(axis=0)
+            middle = np.median(distances[:, k], axis=0)
             axes.semilogy(
-                iterations, np.where(mean > 0, mean, np.nan), color=shades[k], lw=1.1,
+                iterations, np.where(middle > 0, middle, np.nan), color=shades[k], lw=1.1,
                 label=f"$10^{{{round(np.log10(accuracy))}}}$",
             )  # fmt: skip
         for name_of, style in (("other order", "r:"), ("weights changed", "k--")):
-            axes.semilogy(iterations, control(run, name_of).mean(axis=0), style, label=name_of)
+            axes.semilogy(
+                iterations, np.median(control(run, name_of), axis=0), style, label=name_of
+            )
         axes.set_title(f"{title}, {name}", fontsize=9)
         axes.set_xlabel("iteration")
     grid[0].set_ylabel(r"$\|u_0-u_\epsilon\|$")
-    grid[1].legend(fontsize=6, ncols=2, title=r"$\epsilon$", title_fontsize=7)
+    handles, labels = grid[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7, title=r"$\epsilon$")
     return figure
 
 

@@ -112,29 +112,32 @@ def gap_figure(result: dict[str, Any]) -> Any:
 
 
 def training_figure(result: dict[str, Any]) -> Any:
-    """Losses and accuracies per epoch, as far as they were trained."""
-    runs = {"not smoothed": result["reference training"]}
-    lanes = [("not smoothed", 0, "k")]
+    """Batch loss, and accuracies, as far as they were trained; means over the seeds."""
+    lanes = [("not smoothed", result["reference training"], 0, "k")]
     if "training" in result:
-        runs["smoothed"] = result["training"]
-        shades = colors(len(result["training"]["eps"]))
-        lanes += [("smoothed", k, shades[k]) for k in range(len(result["training"]["eps"]))]
+        smooth = result["training"]
+        shades = colors(len(smooth["eps"]))
+        lanes += [
+            (rf"$\epsilon=${power(eps)}", smooth, k, shades[k])
+            for k, eps in enumerate(smooth["eps"])
+        ]
     held = next(iter(result["held"]))
-    figure, grid = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     per_epoch = result["train images"] // result["settings"]["batch"]
-    for axes, what in zip(grid, ("loss", "accuracy"), strict=True):
-        for name, lane, color in lanes:
-            run = runs[name]
-            label = name if name == "not smoothed" else rf"$\epsilon=${power(run['eps'][lane])}"
-            for split, style in (("train", "-"), (held, "--")):
-                at = np.asarray(run[f"{split}: {what} @"]) / per_epoch
-                values = np.asarray(run[f"{split}: {what}"])[:, lane].mean(axis=0)
-                axes.plot(at, values, style, color=color, marker="o", ms=3,
-                          label=label if split == "train" else None)  # fmt: skip
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{what} (solid: train, dashed: {held})", fontsize=7)
-    grid[0].legend(fontsize=8)
-    figure.suptitle(f"{NAMES[result['network']]}: {result['settings']['training_seeds']} seed(s)")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, run, lane, color in lanes:
+        loss = np.asarray(run["loss"])[:, lane].mean(axis=0)
+        epochs = np.arange(len(loss)) * run["stride"] / per_epoch
+        left.semilogy(epochs, loss, color=color, lw=0.8, label=name)
+        for split, style in (("train", "-o"), (held, "--s")):
+            at = np.asarray(run[f"{split}: accuracy @"]) / per_epoch
+            values = 100 * np.asarray(run[f"{split}: accuracy"])[:, lane].mean(axis=0)
+            right.plot(at, values, style, color=color, ms=3, lw=1)
+    left.set_xlabel("epoch")
+    left.set_ylabel("objective on the batch")
+    left.legend(fontsize=8)
+    right.set_xlabel("epoch")
+    right.set_ylabel(f"accuracy, %; solid: train, dashed:\n{held}", fontsize=8)
+    figure.suptitle(f"{NAMES[result['network']]}: {len(lanes[0][1]['seeds'])} seed(s)")
     return figure
 
 

@@ -19,6 +19,8 @@ from benchmarks.experiments.runs import Experiment, chosen_step
 from benchmarks.experiments.settings import BATCH, REGULARISATION
 
 _DIGITS = 6
+_CURVES = ("loss", "distance", "size")
+_MOST_POINTS = 1000  # of a curve over the iterations
 _NORMS_AT = 50  # iterations of the paper's table of norms
 
 
@@ -86,14 +88,22 @@ def summary(experiment: Experiment, budget: str) -> dict[str, Any]:
 
 
 def joined(parts: list[Records]) -> dict[str, Any]:
-    """Parts joined along the seeds. Distances and losses of every iteration are kept;
-    norms as their largest and last."""
+    """Parts joined along the seeds.
+
+    Of long curves over the iterations every ``stride``-th point is kept; of the norms the
+    largest and the last.
+    """
     shared = [k for k in parts[0] if k.endswith(" @")]
     result: dict[str, Any] = {k: parts[0][k].tolist() for k in shared}
     for key in parts[0]:
         if key in shared or key in ("mu", "norms", "initial norms"):
             continue
-        result[key] = rounded(np.concatenate([p[key] for p in parts]))
+        values = np.concatenate([p[key] for p in parts])
+        if key in _CURVES:
+            stride = -(-values.shape[2] // _MOST_POINTS)
+            result["stride"] = stride
+            values = values[:, :, ::stride]
+        result[key] = rounded(values)
     norms = np.concatenate([p["norms"] for p in parts])
     result["largest norms"] = rounded(norms.max(axis=2))
     result["last norms"] = rounded(norms[:, :, -1])
