@@ -17,11 +17,12 @@ import numpy as np
 
 from benchmarks.experiments import smoothing
 from benchmarks.experiments.networks import Network, convnet, mlp
-from benchmarks.experiments.plots import RESULTS, ROOT
+from benchmarks.experiments.plots import FIGURES, RESULTS, ROOT
 from benchmarks.experiments.settings import NETWORKS
 from tests.reference import paper
 
 PAGE = ROOT / "docs" / "experiments.md"
+NOT_RUN = "not run yet"
 _PRINTED_LOSS = 2.0  # the paper's Lipschitz constant of the logistic loss; √2 is right
 
 
@@ -90,9 +91,10 @@ def norms_table(result: dict[str, Any]) -> str:
     rows = [
         ["largest, first 50 iterations, mean ± deviation"]
         + [f"{m:.2f} ± {s:.2f}" for m, s in zip(norms["mean"], norms["std"], strict=True)],
-        ["R, largest of all non-smooth runs"]
-        + [f"{r:.4g}" for r in result["certificates"]["radii"]],
     ]
+    if "certificates" in result:
+        radii = [f"{r:.4g}" for r in result["certificates"]["radii"]]
+        rows.append(["R, largest of all non-smooth runs", *radii])
     return markdown(["", *(f"layer {k + 1}" for k in range(len(norms["mean"])))], rows)
 
 
@@ -137,42 +139,125 @@ def outside(result: dict[str, Any]) -> str:
     return markdown(["ε", "largest ‖u_t‖ / R_t of the smoothed paths"], rows)
 
 
+def beyond_table(study: dict[str, Any]) -> str:
+    """Medians over the seeds at the last iteration, in both precisions."""
+    rows = []
+    for k, lane in enumerate(study["64"]["lanes"]):
+        row = [lane if isinstance(lane, str) else f"{lane:g}"]
+        for bits in ("64", "32"):
+            run = study[bits]
+            row.append(figure(np.median(np.asarray(run["distance"])[:, k, -1])))
+            share = 100 * np.median(np.asarray(run["signs changed"])[:, k, -1])
+            row.append(figure(share))
+        rows.append(row)
+    header = ["lane or ε", "‖u_0 − u_ε‖, 64 bits", "signs changed, %"]
+    return markdown([*header, "‖u_0 − u_ε‖, 32 bits", "signs changed, %"], rows)
+
+
+def minimality_table() -> str:
+    """The statement of every network whose end point was studied."""
+    rows = []
+    for network in NETWORKS:
+        path = RESULTS / f"experiments-{network}-minimality.json"
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text())
+        for key in ("on the recorded balls", "on the ball around the end point"):
+            if found[key] is not None:
+                values = found[key]["L"], found[key]["eta"]
+                eps = found[key].get("eps", found["eps"])
+                row = [network, key, figure(eps), figure(found["gradient norm"])]
+                rows.append([*row, *map(figure, values), figure(3 * eps)])
+    if not rows:
+        return ""
+    header = ["network", "L certified", "ε", "‖∇F_ε(û)‖", "L", "η", "F(û) within"]
+    return markdown(header, rows)
+
+
+def run_table(results: list[dict[str, Any]]) -> str:
+    """How much of each network's experiment is in the results."""
+    rows = []
+    for result in results:
+        stages = ("reference training", "paths", "training")
+        seeds = [len(result.get(stage, {}).get("seeds", [])) for stage in stages]
+        settings = result["settings"]
+        epochs = f"{settings['epochs']} epoch(s)"
+        accuracies = ", ".join(f"{eps:g}" for eps in settings["training_accuracies"])
+        versions = result["versions"]
+        rows.append(
+            [
+                f"{result['network']}, {result['budget']}",
+                f"{seeds[1]} of {settings['seeds']} seeds, "
+                f"{settings['path_iterations']} iterations",
+                f"{seeds[0]} seed(s), {epochs}",
+                f"{seeds[2]} seed(s), {epochs}, ε = {accuracies}" if seeds[2] else NOT_RUN,
+                f"{result['step']['chosen']:g}",
+                f"{result['device']}, {result['date']}, JAX {versions['jax']}",
+            ]
+        )
+    header = ["network, budget", "paths, all ε", "training, not smoothed", "training, smoothed"]
+    return markdown([*header, "step", "on"], rows)
+
+
 def blocks() -> dict[str, str]:
     """Every table by the name of its marker."""
-    found = {}
+    found, results = {}, []
     for network in NETWORKS:
         path = RESULTS / f"experiments-{network}.json"
         if not path.exists():
             continue
         result = json.loads(path.read_text())
+        results.append(result)
         held = next(iter(result["held"]))
         found[f"{network}-norms"] = norms_table(result)
-        found[f"{network}-mu"] = accuracies_table(result)
+        if "certificates" in result:
+            found[f"{network}-mu"] = accuracies_table(result)
         if "paths" in result:
             found[f"{network}-certificates"] = certificates_table(result)
             found[f"{network}-paths"] = results_table(result["paths"], held)
             found[f"{network}-outside"] = outside(result)
-        trained = {**result["reference training"], "eps": [0.0]}
-        found[f"{network}-reference-training"] = results_table(trained, held)
+        if "reference training" in result:
+            trained = {**result["reference training"], "eps": [0.0]}
+            found[f"{network}-reference-training"] = results_table(trained, held)
         if "training" in result:
             found[f"{network}-training"] = results_table(result["training"], held)
+    found["what-was-run"] = run_table(results)
+    path = RESULTS / "experiments-beyond.json"
+    if path.exists():
+        for name, study in json.loads(path.read_text())["studies"].items():
+            found[f"beyond-{name}"] = beyond_table(study)
+    minimal = minimality_table()
+    if minimal:
+        found["minimality"] = minimal
     return found
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """The page with its tables and figures; what was not run is said to be so."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{tables.get(match[2], NOT_RUN)}\n\n{match[3]}"
+
+    def image(match: re.Match[str]) -> str:
+        name = f"{match[2]}.png"
+        text = f"![{match[3]}](assets/experiments/{name})"
+        shown = text if (FIGURES / name).exists() else f"{match[3]}: {NOT_RUN}"
+        return f"{match[1]}\n\n{shown}\n\n{match[4]}"
+
+    end = r"\n.*?(<!-- end -->)"
+    page = re.sub(rf"(<!-- table: ([\w-]+) -->){end}", table, page, flags=re.DOTALL)
+    return re.sub(rf"(<!-- figure: ([\w-]+): (.*?) -->){end}", image, page, flags=re.DOTALL)
 
 
 def main() -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="The tables of docs/experiments.md.")
     parser.add_argument("--write", action="store_true", help="into the page")
-    write = parser.parse_args().write
-    text = PAGE.read_text() if write else ""
-    for name, table in blocks().items():
-        if not write:
-            print(f"\n{name}\n\n{table}")
-            continue
-        pattern = rf"(<!-- table: {name} -->\n)(.*?)(\n<!-- end -->)"
-        text = re.sub(pattern, lambda m, t=table: m[1] + t + m[3], text, flags=re.DOTALL)
-    if write:
-        PAGE.write_text(text)
+    tables = blocks()
+    if parser.parse_args().write:
+        PAGE.write_text(filled(PAGE.read_text(), tables))
+    else:
+        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
     return 0
 
 
