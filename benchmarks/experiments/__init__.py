@@ -1,0 +1,1 @@
+"""The paper's experiments on the real data: ``python -m benchmarks.experiments --help``."""
