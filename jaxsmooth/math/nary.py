@@ -185,7 +185,11 @@ def _below(regulariser: _Regulariser, x: Array, mu: Array) -> Array:
     # A compiler may compute one number twice, rounded in two ways: equality is too much to ask.
     rounding = 4 * jnp.finfo(x.dtype).eps * jnp.abs(jnp.where(finite, top, 0.0))
     largest = jnp.where(finite, y >= -rounding, x == top)
-    limit = jnp.where(largest, 0.0, -regulariser.reach)
+    one = jnp.ones_like(x)
+    reach = regulariser.reach * jnp.where(x == -jnp.inf, 2 * one, one)
+    limit = jnp.where(largest, 0.0, -reach)
+    # Without accuracy one entry at least must count, however the maximum was rounded.
+    limit = jnp.where(positive, limit, limit - jnp.max(limit, axis=-1, keepdims=True))
     near = finite & positive & (y > -regulariser.reach * beta)
     return jnp.where(near, jnp.where(near, y, 0.0) / beta, limit)
 

@@ -286,3 +286,12 @@ def test_every_scalar_kernel_has_a_smooth_maximum():
     got = {name: max_kernel(name).maximum for name in KERNELS}
     simplex, c_infinity = ("paper", "centered", "minimax"), ("softplus", "c2")
     assert got == dict.fromkeys(simplex, simplex_max) | dict.fromkeys(c_infinity, logsumexp_max)
+
+
+@pytest.mark.parametrize("name", sorted(MAX_KERNELS))
+def test_one_finite_entry_without_accuracy(name):
+    """Padding never counts: the derivative is one at the entry that is left."""
+    x = jnp.array([-jnp.inf, 0.25, -jnp.inf])
+    maximum = MAX_KERNELS[name].maximum
+    assert float(maximum(x, 0.0)) == 0.25
+    np.testing.assert_array_equal(jax.grad(lambda v: maximum(v, 0.0))(x), [0.0, 1.0, 0.0])
