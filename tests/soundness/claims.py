@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,13 @@ class Evidence:
         if sure[best] > claim.found:
             claim.found, claim.raw = float(sure[best]), float(values[best])
             claim.point = np.asarray(points)[best]
+
+    def exceeds(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Which of the values contradict the claim."""
+        claim = self.claims.get(name)
+        if claim is None:
+            return np.zeros(len(values), bool)
+        return np.asarray([dataclasses.replace(claim, found=v).violated for v in values], bool)
 
     def contradict(self, text: str) -> None:
         """A contradiction that is no number."""
