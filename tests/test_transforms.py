@@ -359,6 +359,38 @@ class TestPrograms:
         f = smooth(lambda x: jax.nn.relu(x) - jax.nn.relu(-x), 0.1, ball(1.0))
         assert jax.grad(f)(0.0) == 1.0
 
+    @pytest.mark.parametrize(
+        ("f", "slope", "curvature"),
+        [
+            (lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))), 0.5, 0.25),
+            (lambda x: jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x))), 0.5, 0.25),
+            (lambda x: jnp.logaddexp(jax.nn.hard_swish(x), x), 0.75, 11 / 48),
+            (lambda x: jnp.abs(jnp.maximum(x, 0)) - jnp.maximum(x, 0) + x, 1.0, 0.0),
+            (lambda x: x + jnp.maximum(x, 0) ** 2 - jnp.abs(x) * jnp.maximum(x, 0), 1.0, 0.0),
+            (lambda x: jnp.clip(x, 0, 1) + jnp.minimum(x, 0) + jnp.maximum(x - 1, 0), 1.0, 0.0),
+        ],
+    )
+    @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+    def test_smooth_functions_of_parts_that_are_not(self, f, slope, curvature, dtype):
+        # By JAX, the size of 0 has slope 1 and the maximum 1/2: together that is wrong.
+        with jax.enable_x64(True):
+            f_eps = smooth(f, 0.1, ball(0.25))
+            for x in (0.0, 1e-30, -1e-30):
+                x = dtype(x)
+                for found in (jax.grad(f_eps)(x), jax.jvp(f_eps, (x,), (dtype(1),))[1]):
+                    close(found, slope, 1e-6)
+                close(jax.grad(jax.grad(f_eps))(x), curvature, 1e-6)
+                assert jax.jit(f_eps)(x) == f(x)
+
+    def test_a_smooth_maximum_by_hand_has_its_own_derivative_where_both_are_equal(self):
+        def f(x, y):
+            return jnp.sum(jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y))))
+
+        f_eps = smooth(f, 0.1, (ball(1.0), ball(1.0)))
+        assert f_eps.certificate(jnp.zeros(3), jnp.zeros(3)).sites == ()
+        for gradient in jax.grad(f_eps, (0, 1))(jnp.zeros(3), jnp.zeros(3)):
+            close(gradient, 0.5 * jnp.ones(3), 1e-6)
+
     @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
     def test_dtypes_are_kept(self, dtype):
         layer, x = jax.tree.map(lambda a: a.astype(dtype), arguments())

@@ -20,7 +20,7 @@ it added at the steps before: one source holds the sum over all steps (docs: the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -28,13 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth import errors
-from jaxsmooth.analysis.problem import Pass, Problem, SitePass, Term, is_number
+from jaxsmooth.analysis.ledger import SITE, Ledger
+from jaxsmooth.analysis.problem import Pass, Problem, is_number
 from jaxsmooth.analysis.repeat import repeat
 from jaxsmooth.analysis.slices import hull, sum_of
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
-from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, real, times, up
+from jaxsmooth.math.array import Array, down, is_traced, namespace, real, up
 from jaxsmooth.math.magnitude import Magnitude, Response
-from jaxsmooth.math.perron import perron_bound
 from jaxsmooth.math.range import Radii, Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE
@@ -55,44 +55,6 @@ def propagate(problem: Problem, mu: Sequence[Array]) -> Pass:
     return last[1]
 
 
-@dataclass(eq=False)
-class _SiteRecord:
-    """What a pass found about a site so far.
-
-    Attributes:
-      site: how it is smoothed, from the last step.
-      active: elements that can reach a kink at some step.
-      location: hull of what meets the kink.
-      squares: square of the 2-norm of the error of all steps so far, for μ = 1.
-      source: its identifier.
-    """
-
-    site: Site
-    active: Array
-    location: tuple[Array, Array]
-    squares: Array
-    source: int
-
-
-@dataclass(eq=False)
-class _ResponseRecord:
-    """Second-order responses of one equation so far.
-
-    Attributes:
-      key: what identifies it.
-      equation: the equation.
-      site: index of the site whose 1/μ multiplies them, or None.
-      joint: source of the response to joint changes.
-      units: (matrix over the leaves, source) of responses leaf by leaf.
-    """
-
-    key: Any
-    equation: Equation
-    site: int | None
-    joint: int = -1
-    units: dict[str, tuple[Array, int]] = field(default_factory=dict)
-
-
 class _Pass:
     def __init__(self, problem: Problem, mu: list[Array]):
         self.problem = problem
@@ -106,12 +68,8 @@ class _Pass:
         # Whether only the operands' ranges of sites in a loop are collected.
         self.collecting = False
         self.collected: dict[Equation, list[Range]] = {}
-        self.count = len(problem.leaves)
-        self.sources = self.count
-        self.identifiers: dict[Any, int] = {}
-        self.indices = {e: i for i, e in enumerate(problem.kinks())}
-        self.sites: dict[Equation, _SiteRecord] = {}
-        self.responses: dict[Any, _ResponseRecord] = {}
+        self.ledger = Ledger(problem)
+        self.indices = self.ledger.indices
         self._points: dict[Any, tuple[Range, Any]] = {}
         self._wide: dict[Equation, Local] = {}
 
@@ -242,17 +200,22 @@ class _Pass:
         after: list[list[Perturbation]] = [
             [] if m is None else [Perturbation(sources, m)] for m in pushed
         ]
-        at = np.flatnonzero(sources < self.count)
+        at = np.flatnonzero(sources < self.ledger.leaves)
         moved = [None if m is None else m.rows(at) for m in magnitudes]
-        responses = rule.second_order(local, moved)
+        of_results = rule.second_order(local, moved)
+        responses: list[tuple[int | str, Response | None]] = []
         if index is not None:
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
             results = [self._site(equation, index, site, results[0], after[0]), *results[1:]]
-            self._response(equation, "site", site.response, sources[at], after[0], results[0])
-        for i, (response, parts, r) in enumerate(zip(responses, after, results, strict=True)):
+            responses.append((SITE, site.response))
+        responses.extend(enumerate(of_results))
+        for which, response in responses:
             if response is not None:
-                self._response(equation, i, response, sources[at], parts, r)
+                parts = after[0 if isinstance(which, str) else which]
+                self.ledger.response(
+                    equation, which, response, sources[at], parts, bool(self.positions)
+                )
         self.write(equation, results, [_sum(p) if p else None for p in after])
 
     def _range(self, rule: Rule, local: Local) -> list[Range]:
@@ -329,15 +292,6 @@ class _Pass:
         """A perturbation that is none."""
         return Perturbation(np.array([0]), Magnitude(np.zeros((1, *shape)), np.zeros(1)))
 
-    def _source(self, key: Any, parts: list[Perturbation], magnitude: Magnitude) -> int:
-        """Add to the source with this key, which is one for all steps of a loop."""
-        if key not in self.identifiers:
-            self.identifiers[key] = self.sources
-            self.sources += 1
-        identifier = self.identifiers[key]
-        parts.append(Perturbation(np.array([identifier]), magnitude))
-        return identifier
-
     def _site(
         self,
         equation: Equation,
@@ -355,14 +309,9 @@ class _Pass:
                 mu, relative = mu[position], relative[position]
         xp = namespace(site.active, mu)
         active = xp.where(site.active, 1.0, 0.0)
-        largest = max(abs(site.lower), abs(site.upper))
         # The largest of the μ of its elements is the unit in which the site is measured.
         relative = xp.broadcast_to(active * relative, result.shape)
-        pattern = norm2(relative)
-        entries = up(largest * relative, 2)[None]
-        magnitude = Magnitude(entries, up(largest * pattern)[None])
-        source = self._source((equation, "error"), parts, magnitude)
-        self._record(equation, site, pattern, source)
+        self.ledger.error(equation, site, relative, parts)
         error = active * mu
         wider = widen(
             result, self.problem.domain, down(error * site.lower, 2), up(error * site.upper, 2)
@@ -376,135 +325,20 @@ class _Pass:
             memo={},
         )
 
-    def _record(self, equation: Equation, site: Site, pattern: Array, source: int) -> None:
-        squares = up(pattern * pattern)
-        old = self.sites.get(equation)
-        if old is None:
-            self.sites[equation] = _SiteRecord(site, site.active, site.location, squares, source)
-            return
-        old.site = site
-        old.active = old.active | site.active
-        (lo, hi), (a, b) = old.location, site.location
-        xp = namespace(lo, hi, a, b)
-        old.location = xp.minimum(lo, a), xp.maximum(hi, b)
-        old.squares = up(old.squares + squares)
-
-    def _response(
-        self,
-        equation: Equation,
-        which: Any,
-        response: Response,
-        leaves: np.ndarray,
-        parts: list[Perturbation],
-        result: Range,
-    ) -> None:
-        """Add an equation's second-order response to its sources."""
-        norm = perron_bound(response.pairs)
-        total = None if response.totals is None else perron_bound(response.totals)
-        entries = response.entries
-        if entries is not None:
-            norm = namespace(norm, entries).minimum(norm, norm2(entries))
-            entries = namespace(entries).minimum(entries, norm)[None]
-        key = (equation, which)
-        record = self.responses.get(key)
-        if record is None:
-            site = self.indices[equation] if which == "site" else None
-            record = self.responses[key] = _ResponseRecord(key, equation, site)
-        magnitude = Magnitude(entries, _stack(norm), _stack(total))
-        record.joint = self._source((key, "joint"), parts, magnitude)
-        if self.count == 1:
-            return
-        self._units(record, "pairs", response.pairs, leaves, parts, entries is not None, result)
-        if response.totals is not None:
-            self._units(
-                record, "totals", response.totals, leaves, parts, entries is not None, result
-            )
-
-    def _units(
-        self,
-        record: _ResponseRecord,
-        name: str,
-        matrix: Array,
-        leaves: np.ndarray,
-        parts: list[Perturbation],
-        elementwise: bool,
-        result: Range,
-    ) -> None:
-        """Responses leaf by leaf: at most matrix_ij times one of unit norm.
-
-        In a loop the unit of every step is the norm of its matrix, and the matrices in these
-        units are bounded together: Σ_t matrix_t,ij effect_t <= max_t(matrix_t,ij/s_t) Σ_t s_t
-        effect_t.
-        """
-        full, unit = self._spread(matrix, leaves), 1.0
-        if self.positions:
-            size = perron_bound(matrix)
-            xp = namespace(size, full)
-            sized = (size > 0) & xp.isfinite(size)
-            unit = xp.where(sized, size, 1.0)
-            full = up(full / unit)
-        xp = namespace(unit)
-        norm = xp.reshape(xp.asarray(unit, dtype=None), (1,)) * 1.0
-        ones = None
-        if elementwise:
-            ones = norm.reshape((1,) * (1 + len(result.shape))) * np.ones((1, *result.shape))
-        magnitude = Magnitude(ones, norm, norm if name == "totals" else None)
-        source = self._source((record.key, name), parts, magnitude)
-        if name in record.units:
-            old, _ = record.units[name]
-            full = namespace(old, full).maximum(old, full)
-        record.units[name] = full, source
-
-    def _spread(self, pairs: Array, leaves: np.ndarray) -> Array:
-        """The matrix over all leaves of one over those that reach an equation."""
-        xp = namespace(pairs)
-        where = np.ix_(leaves, leaves)
-        if xp is np:
-            full = np.zeros((self.count, self.count))
-            full[where] = pairs
-            return full
-        return jnp.zeros((self.count, self.count), pairs.dtype).at[where].set(pairs)
-
     # The end.
 
     def _result(self) -> Pass:
         outputs = [self.output(a) for a in self.normal.graph.outputs]
         ranges = [r for r, _ in outputs]
         changes = [c for _, c in outputs]
-        effects = self._effects(changes, "l2")
-        deviations = effects if self.problem.norm == "l2" else self._effects(changes, "linf")
-        sites = [self._site_pass(equation, deviations) for equation in self.indices]
-        terms = []
-        for record in self.responses.values():
-            matrices = [up(times(m, effects[unit])) for m, unit in record.units.values()]
-            if not matrices:
-                # One leaf: the joint response is all there is.
-                matrices = [namespace(effects).reshape(effects[record.joint], (1, 1))]
-            smallest = matrices[0]
-            for m in matrices[1:]:
-                smallest = namespace(smallest, m).minimum(smallest, m)
-            terms.append(Term(record.equation, smallest, effects[record.joint], record.site))
-        return Pass(ranges, effects[: self.count], sites, terms)
-
-    def _site_pass(self, equation: Equation, effects: Array) -> SitePass:
-        steps = self.problem.steps_of(equation)
-        shape = equation.outputs[0].shape
-        record = self.sites.get(equation)
-        if record is None:
-            # No change of the arguments reaches it.
-            zeros = np.zeros(shape)
-            nowhere = Site(
-                zeros > 0, 0.0, 0.0, Response(np.zeros((0, 0)), None), (), _never,
-                (zeros, zeros), self.problem.kernel.name,
-            )  # fmt: skip
-            return SitePass(equation, nowhere, np.float64(0.0), np.float64(0.0))
-        site = replace(record.site, active=record.active, location=record.location)
-        pattern = up(namespace(record.squares).sqrt(record.squares), 2)
-        if not steps:
-            return SitePass(equation, site, pattern, effects[record.source])
-        active = namespace(site.active).broadcast_to(site.active, (*steps, *shape))
-        site = replace(site, active=active)
-        return SitePass(equation, site, pattern, effects[record.source], steps)
+        effects = self.ledger.effects(changes, "l2")
+        deviations = effects if self.problem.norm == "l2" else self.ledger.effects(changes, "linf")
+        return Pass(
+            ranges,
+            effects[: self.ledger.leaves],
+            self.ledger.sites(deviations),
+            self.ledger.terms(effects),
+        )
 
     def output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
         """Range and change of what a program or a step gives."""
@@ -513,31 +347,6 @@ class _Pass:
             return self._point(known, atom.shape), None
         assert isinstance(atom, Value)
         return self.ranges[atom], self.changes.get(atom)
-
-    def _effects(self, changes: Sequence[Perturbation | None], norm: str) -> Array:
-        """(sources,) size, in this norm of the output, of what every source does to it."""
-        parts = []
-        for change in changes:
-            if change is None:
-                continue
-            m = change.magnitude
-            size = m.norm
-            if norm == "linf" and m.entries is not None:
-                xp = namespace(m.entries)
-                size = xp.max(m.entries, axis=tuple(range(1, m.entries.ndim)), initial=0.0)
-            whole = aligned(
-                Perturbation(change.sources, Magnitude(None, size)), np.arange(self.sources)
-            )
-            assert whole is not None
-            parts.append(whole.norm)
-        if not parts:
-            return np.zeros(self.sources)
-        stacked = namespace(*parts).stack(parts)
-        return namespace(stacked).max(stacked, axis=0) if norm == "linf" else norm2(stacked, 0)
-
-
-def _never(*_: Any) -> Any:
-    raise AssertionError("an element that cannot reach a kink is not smoothed")
 
 
 def _sum(parts: list[Perturbation]) -> Perturbation:
@@ -572,11 +381,6 @@ def _check_shapes(
         found.append(np.shape(change.magnitude.entries)[1:])
     if any(s != shape for s in found):
         raise AssertionError(f"rule of {describe(equation)}: shapes {found} are not {shape}")
-
-
-def _stack(x: Array | None) -> Array | None:
-    """A number as a stack of one."""
-    return None if x is None else namespace(x).reshape(x, (1,))
 
 
 def _relative(mu: Array) -> Array:

@@ -53,17 +53,34 @@ class Kink:
 
 
 @dataclass(frozen=True)
+class Seam:
+    """A point where f is continuous and the program chooses otherwise than before.
+
+    Args:
+        location: where, as the nearest number that could be determined.
+        slopes: one-sided first derivatives, from the left and from the right.
+        curvatures: one-sided second derivatives.
+    """
+
+    location: float
+    slopes: tuple[float, float]
+    curvatures: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Joints:
     """Kinks, jumps and one-sided values at the points where decided cells meet.
 
     Args:
-        kinks: in increasing order.
+        seams: all points where f is continuous and choices change, in increasing order.
+        kinks: those of them where the derivative jumps.
         discontinuities: in increasing order.
         value: encloses f at every end between two cells.
         broken: cells that touch a jump or whose decisions stayed open.
         stray: cells that touch a point with a value of its own.
     """
 
+    seams: tuple[Seam, ...]
     kinks: tuple[Kink, ...]
     discontinuities: tuple[Discontinuity, ...]
     value: Interval
@@ -108,7 +125,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     with np.errstate(all="ignore"):
         before = _limits(program, first, cells.decisions[:, left])
         after = _limits(program, last, cells.decisions[:, right])
-        kinks, jumps, broken, stray = _classify(
+        seams, kinks, jumps, broken, stray = _classify(
             program, cells, (left, right), (before, after), relative_gap
         )
     # Values at all inner ends, from whichever sides are decided.
@@ -121,7 +138,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     # Undecided tails are joints with nothing on their far side.
     reached = np.cumsum(decided), np.cumsum(decided[::-1])[::-1]
     broken |= (reached[0] == 0) | (reached[1] == 0)
-    return Joints(kinks, jumps, value, broken, stray)
+    return Joints(seams, kinks, jumps, value, broken, stray)
 
 
 def _classify(
@@ -130,7 +147,7 @@ def _classify(
     neighbours: tuple[np.ndarray, np.ndarray],
     limits: tuple[Jet, Jet],
     relative_gap: float,
-) -> tuple[tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
+) -> tuple[tuple[Seam, ...], tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
     left, right = neighbours
     before, after = limits
     first, last = cells.ends[left + 1], cells.ends[right]
@@ -159,7 +176,8 @@ def _classify(
     jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
     change = _middle(after.slope) - _middle(before.slope)
     doubt = NEGLIGIBLE * (steep + usual[1])
-    bent = known & narrow & changed & ~jumps & (np.abs(change) > doubt)
+    seams = known & narrow & changed & ~jumps
+    bent = seams & (np.abs(change) > doubt)
 
     broken, isolated = np.zeros((2, cells.undecided.size), bool)
     for i in np.flatnonzero(jumps | ~narrow):
@@ -171,13 +189,18 @@ def _classify(
         Kink(float(exact[i]), float(change[i]), float(width[i]), float(gap[i]))
         for i in np.flatnonzero(bent)
     )
+    sides = [[_middle(x) for x in (s.slope, s.curvature)] for s in (before, after)]
+    met = tuple(
+        Seam(float(exact[i]), *((float(b[i]), float(a[i])) for b, a in zip(*sides, strict=True)))
+        for i in np.flatnonzero(seams)
+    )
     found = []
     for i in np.flatnonzero(jumps):
         ends = [float(_middle(x.value)[i]) for x in (before, after)]
         if apart[i] <= allowed[i]:
             ends[1] = float(at[0][i])
         found.append(Discontinuity(float(exact[i]), *ends))
-    return kinks, tuple(found), broken, isolated
+    return met, kinks, tuple(found), broken, isolated
 
 
 def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:

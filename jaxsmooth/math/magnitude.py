@@ -113,6 +113,18 @@ def add(a: Magnitude | None, b: Magnitude | None) -> Magnitude | None:
     return tighten(up(a.entries + b.entries), norm, total)
 
 
+def mix(a: Magnitude | None, b: Magnitude | None) -> Magnitude | None:
+    """Enclosure of σ ⊙ d + (1 - σ) ⊙ e for any σ with elements in [0, 1]."""
+    if a is None or b is None:
+        return a if b is None else b
+    xp = namespace(a.norm, b.norm, a.entries, b.entries)
+    # |σ d + (1 - σ) e| <= max(|d|, |e|), whose square is at most d² + e².
+    norm = norm2(xp.stack([a.norm, b.norm]), 0)
+    if a.entries is None or b.entries is None:
+        return Magnitude(None, norm)
+    return tighten(xp.maximum(a.entries, b.entries), norm)
+
+
 def totals_of(m: Magnitude) -> Array:
     """1-norms of a stack: 0 for perturbations that vanish, infinite where not known."""
     xp = namespace(m.norm, m.total)

@@ -21,6 +21,7 @@ from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Walk
 from jaxsmooth.math.joints import NEGLIGIBLE, Discontinuity, Joints, Kink, examine
 from jaxsmooth.math.range_maximum import Maxima
+from jaxsmooth.math.seams import misjudged, right_of
 from jaxsmooth.math.univariate import Univariate
 
 __all__ = ["Discontinuity", "Kink", "Piecewise", "piecewise"]
@@ -93,8 +94,14 @@ class Piecewise:
         )
 
     def evaluate(self, x: Array) -> Array:
-        """f(x) elementwise, in NumPy or JAX as x is."""
-        return self.program.evaluate(x)
+        """f(x) elementwise, in NumPy or JAX as x is, with f's derivatives in JAX."""
+        if namespace(x) is np or not self._misjudged:
+            return self.program.evaluate(x)
+        return self.program.evaluate(x, right_of(x, self.joints.seams))
+
+    @cached_property
+    def _misjudged(self) -> bool:
+        return misjudged(self.program, self.joints.seams)
 
     def range(self, lo: Array, hi: Array) -> Ends:
         """Enclosure of f over [lo, hi]."""

@@ -141,23 +141,81 @@ class Univariate:
         found = (x for op in self.operations for x in op.operands if isinstance(x, float))
         return frozenset(x for x in found if np.isfinite(x))
 
-    def evaluate(self, x: Array) -> Array:
-        """f(x) elementwise, in NumPy or JAX as x is."""
+    def evaluate(self, x: Array, beside: Array | None = None) -> Array:
+        """f(x) elementwise, in NumPy or JAX as x is.
+
+        Args:
+            x: the variable.
+            beside: where the program's choices are made that x leaves open (between equal
+                numbers), so that derivatives at x are those of f on that side of x.
+        """
         xp = namespace(x)
         values: list[Any] = [x if xp is not np else np.asarray(x, dtype=np.float64)]
+        aside: list[Any] = [] if beside is None else [beside]
         with np.errstate(all="ignore"):
             for operation in self.operations:
-                operands: list[Any] = [
-                    values[v] if isinstance(v, int) else v for v in operation.operands
-                ]
-                if operation.name in IDENTITIES and operands[0].dtype == bool:
-                    operands[0] = operands[0].astype(values[0].dtype)
-                function = operation.function()
-                if function is not None:
-                    values.append(function.evaluate(operands[0]))
-                else:
-                    values.append(_EVALUATE[operation.name](xp, *operands))
+                operands = _operands(operation, values)
+                if beside is not None:
+                    others = _operands(operation, aside)
+                    aside.append(_result(xp, operation, others))
+                    if operation.name in _TIES:
+                        values.append(_TIES[operation.name](xp, operands, others))
+                        continue
+                values.append(_result(xp, operation, operands))
         return values[self.output]
+
+
+def _operands(operation: Operation, values: list[Any]) -> list[Any]:
+    operands: list[Any] = [values[v] if isinstance(v, int) else v for v in operation.operands]
+    if operation.name in IDENTITIES and operands[0].dtype == bool:
+        operands[0] = operands[0].astype(values[0].dtype)
+    return operands
+
+
+def _result(xp: Any, operation: Operation, operands: list[Any]) -> Any:
+    function = operation.function()
+    if function is not None:
+        return function.evaluate(operands[0])
+    return _EVALUATE[operation.name](xp, *operands)
+
+
+def _larger(xp: Any, operands: list[Any], others: list[Any]) -> Any:
+    (a, b), (p, q) = operands, others
+    return xp.where(a == b, xp.where(p > q, a, b), xp.maximum(a, b))
+
+
+def _smaller(xp: Any, operands: list[Any], others: list[Any]) -> Any:
+    (a, b), (p, q) = operands, others
+    return xp.where(a == b, xp.where(p < q, a, b), xp.minimum(a, b))
+
+
+def _clamped(xp: Any, operands: list[Any], others: list[Any]) -> Any:
+    (low, a, high), (p, q, r) = operands, others
+    lifted = _larger(xp, [a, low], [q, p])
+    return _smaller(xp, [lifted, high], [xp.maximum(q, p), r])
+
+
+def _compared(name: str) -> Callable[..., Any]:
+    compare = _EVALUATE[name]
+
+    def compared(xp: Any, operands: list[Any], others: list[Any]) -> Any:
+        a, b = operands
+        return xp.where(a == b, compare(xp, *others), compare(xp, a, b))
+
+    return compared
+
+
+_TIES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "max": _larger,
+        "min": _smaller,
+        "clamp": _clamped,
+        "abs": lambda xp, x, y: _larger(xp, [x[0], -x[0]], [y[0], -y[0]]),
+        "sign": lambda xp, x, y: xp.sign(xp.where(x[0] == 0, y[0], x[0])),
+        **{name: _compared(name) for name in COMPARISONS},
+    }
+)
+"""Operations that choose: (xp, operands, operands beside them), the latter where the first tie."""
 
 
 def _check(number: int, operation: Operation, predicates: list[bool]) -> bool:

@@ -135,15 +135,12 @@ class _Environment:
         """A scan, or a while of known length as a scan, which has derivatives of both modes."""
         length = loop.length if loop.length is not None else self.resolved.lengths.get(loop)
         inside = [e.outputs[0] for e in flatten(loop.body, inside_loops=True) if e.outputs]
-        by_step = {
-            v: self.replacements[v].accuracy
-            for v in inside
-            if v in self.replacements and self.replacements[v].steps
-        }
+        by_step = [v for v in inside if v in self.replacements and self.replacements[v].steps]
+        accuracies = [self.replacements[v].accuracy for v in by_step]
 
         def step(carry: Sequence[Any], read: Any) -> tuple[list[Any], list[Any]]:
-            slices, accuracies = read
-            inner = self._step(loop, carry, accuracies)
+            slices, own = read
+            inner = self._step(loop, carry, dict(zip(by_step, own, strict=True)))
             inner.write(loop.slices, slices)
             inner.run(loop.body)
             after = [_typed(inner.read(a), v) for a, v in zip(loop.after, loop.carry, strict=True)]
@@ -152,7 +149,7 @@ class _Environment:
         start = [_typed(self.read(a), v) for a, v in zip(loop.start, loop.carry, strict=True)]
         stacks = [self.read(a) for a in loop.stacks]
         after, slots = lax.scan(
-            step, start, (stacks, by_step), length, reverse=loop.reverse, unroll=loop.unroll
+            step, start, (stacks, accuracies), length, reverse=loop.reverse, unroll=loop.unroll
         )
         return [*after, *slots]
 

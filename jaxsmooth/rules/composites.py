@@ -16,8 +16,10 @@ with values in an interval of width at most √2‖a‖ has variance at most ‖
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
@@ -33,6 +35,7 @@ from jaxsmooth.math.magnitude import (
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.math.scalar import FACTS, softplus
 from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
+from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.registry import Local, Rule, define
@@ -300,6 +303,10 @@ def _softplus(x: Array, upper: bool) -> Array:
 
 class LogaddexpRule(Rule):
     """log(exp(x) + exp(y)) elementwise: slopes (σ, 1 - σ) with σ = logistic(x - y)."""
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any]:
+        # Derivatives of max(x, y) + log1p(exp(-|x - y|)) are wrong where x = y.
+        return lambda x, y: jnp.logaddexp(x, y).astype(equation.outputs[0].dtype)
 
     def weights(self, eq: Local) -> tuple[Array, Array, Array]:
         """Upper bounds of σ, 1 - σ and σ(1 - σ)."""

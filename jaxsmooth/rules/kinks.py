@@ -14,7 +14,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.math.array import Array, namespace, norm2, times, up
 from jaxsmooth.math.kernels import Kernel
-from jaxsmooth.math.magnitude import Magnitude, add, elementwise_response, scale, tighten
+from jaxsmooth.math.magnitude import Magnitude, add, elementwise_response, mix, scale
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
@@ -69,14 +69,7 @@ class ExtremumRule(KinkRule):
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
-        a, b = self._masked(eq, magnitudes, self.winners(eq))
-        if a is None or b is None:
-            return [a if b is None else b]
-        xp = namespace(a.norm, b.norm, a.entries, b.entries)
-        norm = norm2(xp.stack([a.norm, b.norm]), 0)
-        if a.entries is None or b.entries is None:
-            return [Magnitude(None, norm)]
-        return [tighten(xp.maximum(a.entries, b.entries), norm)]
+        return [mix(*self._masked(eq, magnitudes, self.winners(eq)))]
 
     def _masked(
         self, eq: Local, magnitudes: Sequence[Magnitude | None], masks: Sequence[Array]

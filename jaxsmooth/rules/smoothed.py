@@ -26,6 +26,7 @@ from jaxsmooth.math.magnitude import (
     add,
     crossed,
     elementwise_response,
+    mix,
     scale,
     tighten,
 )
@@ -111,14 +112,7 @@ class SmoothExtremumRule(_SmoothedRule):
             None if m is None else scale(m, namespace(c).where(c, 1.0, 0.0))
             for m, c in zip(magnitudes[:2], self.counts(eq), strict=True)
         ]
-        a, b = masked
-        if a is None or b is None:
-            return [a if b is None else b]
-        xp = namespace(a.norm, b.norm, a.entries, b.entries)
-        norm = norm2(xp.stack([a.norm, b.norm]), 0)
-        if a.entries is None or b.entries is None:
-            return [Magnitude(None, norm)]
-        return [tighten(xp.maximum(a.entries, b.entries), norm)]
+        return [mix(*masked)]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -270,3 +270,19 @@ class TestManySteps:
             )()
             assert found.bound <= np.sqrt(8) * (1 + 1e-6)
             assert np.isfinite(found.lipschitz)
+
+
+def test_explicit_accuracies_of_two_sites_in_a_loop():
+    def f(x):
+        def step(carry, _):
+            return jnp.abs(jax.nn.relu(carry) - 0.5), None
+
+        return lax.scan(step, x, length=3)[0]
+
+    x = jnp.linspace(-1, 1, 5)
+    found = smooth(f, 0.1, ball(2.0)).certificate(x)
+    assert len(found.sites) == 2
+    chosen = {s.path: np.broadcast_to(s.mu, (3, 5)) * [[0.5], [0.7], [0.9]] for s in found.sites}
+    f_eps = smooth(f, 0.1, ball(2.0), allocation=chosen)
+    assert f_eps.certificate(x).error <= 0.1
+    assert 0 < jnp.linalg.norm(f_eps(x) - f(x)) <= f_eps.certificate(x).error

@@ -317,3 +317,45 @@ def test_malformed_programs() -> None:
         program(("exp", (1.0,)))
     with pytest.raises(ValueError, match="no value"):
         program(("neg", (0,)), output=4)
+
+
+def test_choices_between_equal_numbers_are_made_beside_them() -> None:
+    """Values stay what they are, and derivatives are those of the chosen side."""
+    bent = {
+        "max": (Operation("max", (0, 0.0)), (0.0, 1.0)),
+        "min": (Operation("min", (0.0, 0)), (1.0, 0.0)),
+        "abs": (Operation("abs", (0,)), (-1.0, 1.0)),
+        "low": (Operation("clamp", (0.0, 0, 1.0)), (0.0, 1.0)),
+        "high": (Operation("clamp", (-1.0, 0, 0.0)), (1.0, 0.0)),
+    }
+    for operation, slopes in bent.values():
+        function = Univariate((operation,), 1)
+        for beside, slope in zip((-0.25, 0.25), slopes, strict=True):
+            value, found = jax.value_and_grad(function.evaluate)(0.0, beside)
+            assert (value, found) == (0.0, slope)
+        x = jnp.array([-2.0, -1.0, 0.5, 1.0, 2.0, jnp.nan])
+        np.testing.assert_array_equal(function.evaluate(x, x), function.evaluate(x))
+    chosen = (Operation("ge", (0, 0.0)), Operation("neg", (0,)), Operation("select_n", (1, 2, 0)))
+    for name, operations in (("ge", chosen), ("gt", (Operation("gt", (0, 0.0)), *chosen[1:]))):
+        for beside, slope in ((-0.25, -1.0), (0.25, 1.0)):
+            found = jax.grad(Univariate(operations, 3).evaluate)(0.0, beside)
+            assert found == slope, name
+
+
+def test_seams_are_all_points_where_choices_change() -> None:
+    softplus = Univariate(
+        (
+            Operation("max", (0, 0.0)),
+            Operation("abs", (0,)),
+            Operation("neg", (2,)),
+            Operation("exp", (3,)),
+            Operation("log1p", (4,)),
+            Operation("add", (1, 5)),
+        ),
+        6,
+    )
+    function = piecewise(softplus)
+    assert function.kinks == ()
+    (seam,) = function.joints.seams
+    assert seam.location == 0
+    np.testing.assert_allclose((seam.slopes, seam.curvatures), ((0.5, 0.5), (0.25, 0.25)))

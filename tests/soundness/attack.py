@@ -156,7 +156,9 @@ class Attack:
         for name, array in found.items():
             suspicious |= e.exceeds(name, array - noise)
         for i in np.flatnonzero(suspicious):
-            noise[i] += self._spread(values[i : i + 1])
+            near, here = self._around(at[i]), values[i : i + 1]
+            scatter = [np.abs(near.f - here.f), np.abs(near.g - here.g)]
+            noise[i] += 4 * np.nan_to_num(np.linalg.norm(scatter, axis=-1)).max()
         for name, array in found.items():
             e.observe(name, array, noise, at)
         everything = self.views[""][0]
@@ -171,16 +173,14 @@ class Attack:
         e.observe("lipschitz of f", slopes, 1e3 * self.roundoff * (1 + slopes), at)
         return values
 
-    def _spread(self, values: Values) -> float:
-        """How far f and f_eps scatter within a few units in the last place of one point.
+    def _around(self, point: np.ndarray) -> Values:
+        """Values within a few units in the last place of a point.
 
-        Large numbers that cancel leave rounding that neither f nor its slope shows: (1 + y) - y
-        is off by up to the spacing of the floats at y.
+        Where large numbers cancel, rounding is in neither f nor its slope: (1 + y) - y is off
+        by up to the spacing of the floats at y. How far values scatter shows it.
         """
-        shifts = self.rng.integers(-4, 5, (BATCH, values.points.shape[1]))
-        near = self.evaluation(values.points * (1 + self.roundoff * shifts))
-        scatter = [np.abs(near.f - values.f), np.abs(near.g - values.g)]
-        return 4 * float(np.nan_to_num(np.linalg.norm(scatter, axis=-1)).max())
+        shifts = self.rng.integers(-4, 5, (BATCH, len(point)))
+        return self.evaluation(point * (1 + self.roundoff * shifts))
 
     def climb_error(self, points: np.ndarray, steps: int) -> None:
         """Projected gradient ascent on ‖f_eps − f‖."""
@@ -257,7 +257,13 @@ class Attack:
         place = 1 + np.linalg.norm(a, axis=1)
         noise = 300 * self.roundoff * (size * place + ratio * place) / safe
         ratio = np.where((distance > 0) & np.isfinite(ratio), ratio, 0.0)
-        self._observe("smoothness", keys, ratio, np.nan_to_num(noise, nan=np.inf), (a + b) / 2)
+        noise = np.nan_to_num(noise, nan=np.inf)
+        for i, key in enumerate(keys):
+            if self.evidence.exceeds(f"smoothness{key}", ratio[i : i + 1] - noise[i : i + 1])[0]:
+                ends = ((a[i], ja[i]), (b[i], jb[i]))
+                scatter = [norms(self._around(x).g_jacobian - j).max() for x, j in ends]
+                noise[i] += 4 * np.nan_to_num(sum(scatter)) / safe[i]
+        self._observe("smoothness", keys, ratio, noise, (a + b) / 2)
         return ratio
 
     def _observe(self, name, keys, ratio, noise, points) -> None:
