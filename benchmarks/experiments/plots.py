@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from benchmarks.experiments.records import numbers
 from benchmarks.experiments.settings import NETWORKS
 
 matplotlib.use("Agg")
@@ -45,7 +46,8 @@ def colors(count: int) -> Any:
 
 
 def band(axes: Axes, x: Any, values: np.ndarray, color: Any, label: str, log: bool) -> None:
-    """Mean over the first axis, and a standard deviation around it."""
+    """Mean over the first axis, of runs that did not diverge, and a deviation around it."""
+    values = values[np.isfinite(values).all(axis=1)]
     mean, spread = values.mean(axis=0), values.std(axis=0)
     low = mean - spread
     if log:
@@ -57,7 +59,7 @@ def band(axes: Axes, x: Any, values: np.ndarray, color: Any, label: str, log: bo
 def path_figure(result: dict[str, Any]) -> Any:
     """‖u_0 − u_eps‖ against the iteration: relative and absolute, linear and log."""
     paths = result["paths"]
-    distance, size = np.asarray(paths["distance"]), np.asarray(paths["size"])
+    distance, size = numbers(paths["distance"]), numbers(paths["size"])
     iterations = np.arange(1, distance.shape[2] + 1)
     figure, grid = pyplot.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrained")
     shades = colors(len(paths["eps"]) - 1)
@@ -89,16 +91,14 @@ def gap_figure(result: dict[str, Any]) -> Any:
     """The true |F − F_eps| along the runs, the certified eps, and m, ℓ, L against eps."""
     paths, certified = result["paths"], result["certificates"]
     at = np.asarray(paths["train: loss @"])
-    gap = np.abs(
-        np.asarray(paths["train: loss"]) - np.asarray(paths["train: loss without smoothing"])
-    )
+    gap = np.abs(numbers(paths["train: loss"]) - numbers(paths["train: loss without smoothing"]))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     eps = np.asarray(paths["eps"][1:])
-    largest = gap[:, 1:].max(axis=(0, 2))
+    largest = np.nanmax(gap[:, 1:], axis=(0, 2))
+    # On a logarithmic axis there is no 0.
+    largest = np.where(largest > 0, largest, np.nan)
     left.loglog(certified["eps"], certified["error"], "k--", label="certified")
-    left.loglog(
-        eps, np.maximum(largest, 1e-12), "o-", label=f"largest seen, iterations to {at[-1]}"
-    )
+    left.loglog(eps, largest, "o-", label=f"largest seen, iterations to {at[-1]}")
     left.set_xlabel(r"$\epsilon$")
     left.set_ylabel(r"$|F-F_\epsilon|$")
     left.legend()
@@ -125,12 +125,12 @@ def training_figure(result: dict[str, Any]) -> Any:
     per_epoch = result["train images"] // result["settings"]["batch"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, run, lane, color in lanes:
-        loss = np.asarray(run["loss"])[:, lane].mean(axis=0)
+        loss = numbers(run["loss"])[:, lane].mean(axis=0)
         epochs = np.arange(len(loss)) * run["stride"] / per_epoch
         left.semilogy(epochs, loss, color=color, lw=0.8, label=name)
         for split, style in (("train", "-o"), (held, "--s")):
             at = np.asarray(run[f"{split}: accuracy @"]) / per_epoch
-            values = 100 * np.asarray(run[f"{split}: accuracy"])[:, lane].mean(axis=0)
+            values = 100 * numbers(run[f"{split}: accuracy"])[:, lane].mean(axis=0)
             right.plot(at, values, style, color=color, ms=3, lw=1)
     left.set_xlabel("epoch")
     left.set_ylabel("objective on the batch")

@@ -110,6 +110,11 @@ def joined(parts: list[Records]) -> dict[str, Any]:
     return result
 
 
+def numbers(values: Any) -> np.ndarray:
+    """What `rounded` made of an array, with NaN where it was not finite: a run that diverged."""
+    return np.asarray(values, object).astype(float)
+
+
 def rounded(values: np.ndarray, digits: int = _DIGITS) -> Any:
     """Nested lists, with that many significant digits."""
     values = np.asarray(values)

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.experiments import smoothing
 from benchmarks.experiments.networks import Network, convnet, mlp
 from benchmarks.experiments.plots import FIGURES, RESULTS, ROOT
+from benchmarks.experiments.records import numbers
 from benchmarks.experiments.settings import NETWORKS
 from tests.reference import paper
 
@@ -38,11 +39,13 @@ def figure(value: float) -> str:
 
 
 def mean(values: Any) -> str:
-    """Mean ± deviation over the seeds."""
-    values = np.asarray(values, float)
+    """Mean ± deviation over the seeds whose run did not diverge."""
+    finite = values[np.isfinite(values)]
     if len(values) == 1:
         return figure(float(values[0]))
-    return f"{figure(values.mean())} ± {figure(values.std())}"
+    text = f"{figure(finite.mean())} ± {figure(finite.std())}"
+    lost = len(values) - len(finite)
+    return f"{text} ({lost} of {len(values)} diverged)" if lost else text
 
 
 def paper_constants(network: Network, radii: list[float], bound: float, right: bool) -> list[float]:
@@ -101,9 +104,8 @@ def norms_table(result: dict[str, Any]) -> str:
 def certificates_table(result: dict[str, Any]) -> str:
     """Certified constants per eps, with the largest gap that was seen."""
     certified, paths = result["certificates"], result["paths"]
-    gap = np.abs(
-        np.asarray(paths["train: loss"]) - np.asarray(paths["train: loss without smoothing"])
-    ).max(axis=(0, 2))
+    smooth, exact = (numbers(paths[f"train: loss{k}"]) for k in ("", " without smoothing"))
+    gap = np.nanmax(np.abs(smooth - exact), axis=(0, 2))
     rows = []
     for k, eps in enumerate(certified["eps"]):
         row = [f"{eps:g}", *(figure(certified[name][k]) for name in ("error", "m", "l", "L"))]
@@ -119,22 +121,25 @@ def results_table(run: dict[str, Any], held: str) -> str:
     for lane, eps in enumerate(run["eps"]):
         row = ["not smoothed" if eps == 0 else f"{eps:g}"]
         for split in ("train", held):
-            row.append(mean(np.asarray(run[f"{split}: loss"])[:, lane, -1]))
-            row.append(mean(100 * np.asarray(run[f"{split}: accuracy"])[:, lane, -1]))
+            row.append(mean(numbers(run[f"{split}: loss"])[:, lane, -1]))
+            row.append(mean(100 * numbers(run[f"{split}: accuracy"])[:, lane, -1]))
         rows.append(row)
     header = ["ε", "train loss", "train accuracy, %", f"loss, {held}", f"accuracy, %, {held}"]
     return markdown(header, rows)
 
 
+def largest_of(ratios: np.ndarray) -> str:
+    """The largest ratio, and how many seeds diverged."""
+    lost = int(np.isnan(ratios).any(axis=-1).sum())
+    text = figure(float(np.nanmax(ratios)))
+    return f"{text}, and {lost} of {len(ratios)} diverged" if lost else text
+
+
 def outside(result: dict[str, Any]) -> str:
     """How far the smoothed runs left the balls of the recorded radii."""
-    ratio = np.asarray(result["paths"]["largest norms"]) / np.asarray(
-        result["certificates"]["radii"]
-    )
+    ratio = numbers(result["paths"]["largest norms"]) / numbers(result["certificates"]["radii"])
     rows = [
-        [f"{eps:g}", figure(float(ratio[:, k].max()))]
-        for k, eps in enumerate(result["paths"]["eps"])
-        if eps
+        [f"{eps:g}", largest_of(ratio[:, k])] for k, eps in enumerate(result["paths"]["eps"]) if eps
     ]
     return markdown(["ε", "largest ‖u_t‖ / R_t of the smoothed paths"], rows)
 
