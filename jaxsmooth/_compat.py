@@ -32,15 +32,10 @@ def open_jaxpr(body: Any) -> tuple[Any, tuple[Any, ...]]:
     return body, ()
 
 
-CALLS = frozenset(
-    {
-        primitives.jit_p,
-        primitives.closed_call_p,
-        primitives.call_p,
-        primitives.custom_jvp_call_p,
-        primitives.custom_vjp_call_p,
-    }
-)
+CUSTOM_DERIVATIVES = frozenset({primitives.custom_jvp_call_p, primitives.custom_vjp_call_p})
+"""Calls whose derivative is not that of their body."""
+
+CALLS = CUSTOM_DERIVATIVES | {primitives.jit_p, primitives.closed_call_p, primitives.call_p}
 """Call-like primitives whose body may be inlined when something inside it changes."""
 
 

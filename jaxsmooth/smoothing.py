@@ -7,7 +7,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
+from jaxsmooth.program.graph import Value
 from jaxsmooth.rules.registry import rule_of
 from jaxsmooth.verification import Proved, check_smooth, prove
 
@@ -196,13 +197,15 @@ class Smoothed:
 def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     """The smoothed program, compiled where all that it closes over is known."""
     graph, normal = prepared.graph, prepared.problem.normal
-    replaced: list[Any] = []
+    replaced: dict[Value, Replacement] = {}
     for equation in normal.all_equations():
         instead = rule_of(equation).in_place_of(equation)
         if instead is not None:
             inputs = tuple(normal.original(a) for a in equation.inputs)
             compute = functools.partial(_without_accuracy, instead)
-            replaced.append((equation.outputs[0], inputs, compute, np.float64(0.0), 0))
+            replaced[equation.outputs[0]] = Replacement(
+                inputs, compute, np.float64(0.0), repairs=True
+            )
     for found, mu in zip(proved.result.sites, proved.mu, strict=True):
         active = found.site.active
         if not is_traced(active) and not np.any(active):
@@ -221,15 +224,16 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
             if is_traced(active, mu)
             else (np.where(active, mu, 0.0))
         )
-        replaced.append((found.equation.outputs[0], inputs, found.site.compute, accuracy, steps))
-    accuracies = [accuracy for *_, accuracy, _ in replaced]
+        compute = functools.partial(_listed, found.site.compute)
+        replaced[found.equation.outputs[0]] = Replacement(inputs, compute, accuracy, steps)
+    accuracies = [r.accuracy for r in replaced.values()]
     constants_ = list(graph.constants.values())
-    stopped = downstream(normal.stopped, graph, [output for output, *_ in replaced])
+    stopped = downstream(normal.stopped, graph, list(replaced))
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
-            output: Replacement(inputs, functools.partial(_listed, compute), mu, steps)
-            for (output, inputs, compute, _, steps), mu in zip(replaced, accuracies, strict=True)
+            output: replace(replacement, accuracy=mu)
+            for (output, replacement), mu in zip(replaced.items(), accuracies, strict=True)
         }
         closed_over = dict(zip(graph.constants, values, strict=True))
         # What counts as a constant in derivatives is f's own value.
@@ -243,8 +247,8 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     return functools.partial(run, constants_, accuracies)
 
 
-def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Any:
-    return compute(*inputs)
+def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Sequence[Any]:
+    return [compute(*inputs)]
 
 
 def _listed(compute: Callable[..., Any], *inputs: Any) -> Sequence[Any]:

@@ -295,6 +295,11 @@ class TestArguments:
         assert f.certificate().sites[0].shape == (3,)
 
 
+def logaddexp(x, y):
+    """Written out, without the derivatives of `jax.numpy.logaddexp`."""
+    return jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y)))
+
+
 class TestPrograms:
     def test_without_kinks_nothing_changes(self):
         x = arguments()[1]
@@ -355,6 +360,33 @@ class TestPrograms:
         f_eps = smooth(lambda x: f(x)[::-1] + jnp.abs(x), 1e-3, ball(2.0))
         close(jax.grad(lambda x: f_eps(x).sum())(jnp.ones(2)), 8 * jnp.ones(2), 1e-3)
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            jax.nn.softplus,
+            lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))),
+            lambda x: lax.fori_loop(0, 2, lambda _, y: jax.nn.softplus(y), x),
+        ],
+    )
+    def test_custom_derivatives_around_smooth_functions_survive(self, body):
+        @jax.custom_jvp
+        def f(x):
+            return body(jnp.sin(x))
+
+        f.defjvp(lambda p, t: (f(*p), 7 * t[0]))
+        f_eps = smooth(lambda x: jnp.sum(f(x[::-1])) + jnp.sum(jnp.abs(x)), 1e-3, ball(2.0))
+        close(jax.grad(f_eps)(jnp.ones(2)), 8 * jnp.ones(2), 1e-3)
+
+    def test_what_is_wrong_is_mended_inside_custom_derivatives_that_are_smoothed(self):
+        @jax.custom_jvp
+        def f(x, y):
+            return logaddexp(x, y) + jax.nn.relu(x + 0.5)
+
+        f.defjvp(lambda p, t: (f(*p), 7 * t[0]))
+        f_eps = smooth(f, 1e-3, (ball(1.0), ball(1.0)))
+        for gradient, expected in zip(jax.grad(f_eps, (0, 1))(0.0, 0.0), (1.5, 0.5), strict=True):
+            close(gradient, expected, 1e-5)
+
     def test_derivative_at_kinks_that_cancel(self):
         f = smooth(lambda x: jax.nn.relu(x) - jax.nn.relu(-x), 0.1, ball(1.0))
         assert jax.grad(f)(0.0) == 1.0
@@ -364,6 +396,7 @@ class TestPrograms:
         [
             (lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))), 0.5, 0.25),
             (lambda x: jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x))), 0.5, 0.25),
+            (lambda x: logaddexp(x, 2 * x), 1.5, 0.25),
             (lambda x: jnp.logaddexp(jax.nn.hard_swish(x), x), 0.75, 11 / 48),
             (lambda x: jnp.abs(jnp.maximum(x, 0)) - jnp.maximum(x, 0) + x, 1.0, 0.0),
             (lambda x: x + jnp.maximum(x, 0) ** 2 - jnp.abs(x) * jnp.maximum(x, 0), 1.0, 0.0),
@@ -384,7 +417,7 @@ class TestPrograms:
 
     def test_a_smooth_maximum_by_hand_has_its_own_derivative_where_both_are_equal(self):
         def f(x, y):
-            return jnp.sum(jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y))))
+            return jnp.sum(logaddexp(x, y))
 
         f_eps = smooth(f, 0.1, (ball(1.0), ball(1.0)))
         assert f_eps.certificate(jnp.zeros(3), jnp.zeros(3)).sites == ()

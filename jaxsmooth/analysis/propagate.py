@@ -34,7 +34,7 @@ from jaxsmooth.analysis.repeat import repeat
 from jaxsmooth.analysis.slices import hull, sum_of
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
 from jaxsmooth.math.array import Array, down, is_traced, namespace, real, up
-from jaxsmooth.math.magnitude import Magnitude, Response
+from jaxsmooth.math.magnitude import Magnitude
 from jaxsmooth.math.range import Radii, Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE
@@ -202,20 +202,16 @@ class _Pass:
         ]
         at = np.flatnonzero(sources < self.ledger.leaves)
         moved = [None if m is None else m.rows(at) for m in magnitudes]
-        of_results = rule.second_order(local, moved)
-        responses: list[tuple[int | str, Response | None]] = []
+        responses = rule.second_order(local, moved)
+        leaves, repeated = sources[at], bool(self.positions)
         if index is not None:
             assert isinstance(rule, KinkRule)
             site = rule.site(local, self.problem.kernel, moved)
             results = [self._site(equation, index, site, results[0], after[0]), *results[1:]]
-            responses.append((SITE, site.response))
-        responses.extend(enumerate(of_results))
-        for which, response in responses:
+            self.ledger.response(equation, SITE, site.response, leaves, after[0], repeated)
+        for i, (response, parts) in enumerate(zip(responses, after, strict=True)):
             if response is not None:
-                parts = after[0 if isinstance(which, str) else which]
-                self.ledger.response(
-                    equation, which, response, sources[at], parts, bool(self.positions)
-                )
+                self.ledger.response(equation, i, response, leaves, parts, repeated)
         self.write(equation, results, [_sum(p) if p else None for p in after])
 
     def _range(self, rule: Rule, local: Local) -> list[Range]:

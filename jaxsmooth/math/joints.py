@@ -36,23 +36,6 @@ class Discontinuity(ValueError):
 
 
 @dataclass(frozen=True)
-class Kink:
-    """A point where f is continuous and its derivative jumps.
-
-    Args:
-        location: where, as the nearest number that could be determined.
-        jump: right derivative minus left derivative.
-        width: width of the enclosure of the location, 0 if it is exact.
-        gap: largest difference that rounding leaves between the limits of f.
-    """
-
-    location: float
-    jump: float
-    width: float
-    gap: float
-
-
-@dataclass(frozen=True)
 class Seam:
     """A point where f is continuous and the program chooses otherwise than before.
 
@@ -60,20 +43,30 @@ class Seam:
         location: where, as the nearest number that could be determined.
         slopes: one-sided first derivatives, from the left and from the right.
         curvatures: one-sided second derivatives.
+        width: width of the enclosure of the location, 0 if it is exact.
+        gap: largest difference that rounding leaves between the limits of f.
+        is_kink: whether the first derivative jumps.
     """
 
     location: float
     slopes: tuple[float, float]
     curvatures: tuple[float, float]
+    width: float
+    gap: float
+    is_kink: bool
+
+    @property
+    def jump(self) -> float:
+        """Right derivative minus left derivative."""
+        return self.slopes[1] - self.slopes[0]
 
 
 @dataclass(frozen=True)
 class Joints:
-    """Kinks, jumps and one-sided values at the points where decided cells meet.
+    """Seams, jumps and one-sided values at the points where decided cells meet.
 
     Args:
-        seams: all points where f is continuous and choices change, in increasing order.
-        kinks: those of them where the derivative jumps.
+        seams: in increasing order.
         discontinuities: in increasing order.
         value: encloses f at every end between two cells.
         broken: cells that touch a jump or whose decisions stayed open.
@@ -81,11 +74,15 @@ class Joints:
     """
 
     seams: tuple[Seam, ...]
-    kinks: tuple[Kink, ...]
     discontinuities: tuple[Discontinuity, ...]
     value: Interval
     broken: np.ndarray
     stray: np.ndarray
+
+    @property
+    def kinks(self) -> tuple[Seam, ...]:
+        """The seams where the derivative jumps."""
+        return tuple(s for s in self.seams if s.is_kink)
 
 
 def _limits(program: Univariate, points: np.ndarray, decisions: np.ndarray) -> Jet:
@@ -125,7 +122,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     with np.errstate(all="ignore"):
         before = _limits(program, first, cells.decisions[:, left])
         after = _limits(program, last, cells.decisions[:, right])
-        seams, kinks, jumps, broken, stray = _classify(
+        seams, jumps, broken, stray = _classify(
             program, cells, (left, right), (before, after), relative_gap
         )
     # Values at all inner ends, from whichever sides are decided.
@@ -138,7 +135,7 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     # Undecided tails are joints with nothing on their far side.
     reached = np.cumsum(decided), np.cumsum(decided[::-1])[::-1]
     broken |= (reached[0] == 0) | (reached[1] == 0)
-    return Joints(seams, kinks, jumps, value, broken, stray)
+    return Joints(seams, jumps, value, broken, stray)
 
 
 def _classify(
@@ -147,7 +144,7 @@ def _classify(
     neighbours: tuple[np.ndarray, np.ndarray],
     limits: tuple[Jet, Jet],
     relative_gap: float,
-) -> tuple[tuple[Seam, ...], tuple[Kink, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
+) -> tuple[tuple[Seam, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
     left, right = neighbours
     before, after = limits
     first, last = cells.ends[left + 1], cells.ends[right]
@@ -176,8 +173,8 @@ def _classify(
     jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
     change = _middle(after.slope) - _middle(before.slope)
     doubt = NEGLIGIBLE * (steep + usual[1])
-    seams = known & narrow & changed & ~jumps
-    bent = seams & (np.abs(change) > doubt)
+    met = known & narrow & changed & ~jumps
+    bent = np.abs(change) > doubt
 
     broken, isolated = np.zeros((2, cells.undecided.size), bool)
     for i in np.flatnonzero(jumps | ~narrow):
@@ -185,14 +182,20 @@ def _classify(
     for i in np.flatnonzero(jumps & (stray > allowed)):
         isolated[left[i] : right[i] + 1] = True
     exact = _locate(program, first, last) + 0.0  # no negative zero
-    kinks = tuple(
-        Kink(float(exact[i]), float(change[i]), float(width[i]), float(gap[i]))
-        for i in np.flatnonzero(bent)
+    slopes, curvatures = (
+        np.stack([_middle(a), _middle(b)], axis=1).tolist()
+        for a, b in ((before.slope, after.slope), (before.curvature, after.curvature))
     )
-    sides = [[_middle(x) for x in (s.slope, s.curvature)] for s in (before, after)]
-    met = tuple(
-        Seam(float(exact[i]), *((float(b[i]), float(a[i])) for b, a in zip(*sides, strict=True)))
-        for i in np.flatnonzero(seams)
+    seams = tuple(
+        Seam(
+            float(exact[i]),
+            tuple(slopes[i]),
+            tuple(curvatures[i]),
+            float(width[i]),
+            float(gap[i]),
+            bool(bent[i]),
+        )
+        for i in np.flatnonzero(met)
     )
     found = []
     for i in np.flatnonzero(jumps):
@@ -200,7 +203,7 @@ def _classify(
         if apart[i] <= allowed[i]:
             ends[1] = float(at[0][i])
         found.append(Discontinuity(float(exact[i]), *ends))
-    return met, kinks, tuple(found), broken, isolated
+    return seams, tuple(found), broken, isolated
 
 
 def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:

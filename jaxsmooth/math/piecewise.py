@@ -19,12 +19,12 @@ from jaxsmooth.math.enclosure import EXTREME, as_pair, cast_outward, everything_
 from jaxsmooth.math.enclosure import Interval as Ends
 from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Walk
-from jaxsmooth.math.joints import NEGLIGIBLE, Discontinuity, Joints, Kink, examine
+from jaxsmooth.math.joints import NEGLIGIBLE, Discontinuity, Joints, Seam, examine
 from jaxsmooth.math.range_maximum import Maxima
 from jaxsmooth.math.seams import misjudged, right_of
 from jaxsmooth.math.univariate import Univariate
 
-__all__ = ["Discontinuity", "Kink", "Piecewise", "piecewise"]
+__all__ = ["Discontinuity", "Piecewise", "Seam", "piecewise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Piecewise:
         return self.joints.discontinuities
 
     @property
-    def kinks(self) -> tuple[Kink, ...]:
+    def kinks(self) -> tuple[Seam, ...]:
         """All kinks, in increasing order.
 
         Raises:
@@ -78,7 +78,7 @@ class Piecewise:
         """Whether all kinks were found, but perhaps in the tails."""
         return not (self.cells.undecided & self.joints.broken)[1:-1].any()
 
-    def kinks_within(self, lo: float, hi: float) -> tuple[Kink, ...]:
+    def kinks_within(self, lo: float, hi: float) -> tuple[Seam, ...]:
         """The kinks in [lo, hi]: all of them wherever the slope over [lo, hi] is finite.
 
         Raises:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import lax
 
+from jaxsmooth._compat import CUSTOM_DERIVATIVES
 from jaxsmooth.program.graph import (
     Atom,
     Call,
@@ -34,12 +35,15 @@ class Replacement:
       accuracy: a number or an array.
       steps: how many of its first axes run over the steps of the loops that the equation
         is in, the outermost first; 0 where all steps share one accuracy.
+      repairs: whether it has the equation's own values, and the derivatives that JAX does not
+        find. A custom derivative around the equation makes it needless.
     """
 
     inputs: tuple[Atom, ...]
     compute: Callable[..., Sequence[Any]]
     accuracy: Any = None
     steps: int = 0
+    repairs: bool = False
 
 
 Replacements = Mapping[Value, Replacement]
@@ -64,7 +68,12 @@ class _Environment:
         self.values: dict[Value, Any] = dict(values)
         self.replacements = replacements
         self.resolved = resolved
-        self.wanted = {a for r in replacements.values() for a in r.inputs if isinstance(a, Value)}
+        # The results of what is replaced that read a value; None stands for the caller.
+        self.readers: dict[Value, list[Value | None]] = {}
+        for output, replacement in replacements.items():
+            for atom in replacement.inputs:
+                if isinstance(atom, Value):
+                    self.readers.setdefault(atom, []).append(output)
 
     def read(self, atom: Atom) -> Any:
         return atom.value if isinstance(atom, Literal) else self.values[atom]
@@ -104,12 +113,26 @@ class _Environment:
         """Whether something inside is replaced, or read by what is replaced outside."""
         if self._replaces([node]):
             return True
-        inside = {v for e in flatten([node]) for v in e.outputs}
-        return not self.wanted.isdisjoint(inside.difference(node.outputs))
+        inside = {v for e in flatten([node], inside_loops=True) for v in e.outputs}
+        hidden = inside.difference(node.outputs)
+        return any(reader not in inside for v in hidden for reader in self.readers.get(v, ()))
 
-    def _replaces(self, body: Sequence[Node]) -> bool:
-        inside = flatten(body, inside_loops=True)
-        return any(e.outputs and e.outputs[0] in self.replacements for e in inside)
+    def _replaces(self, body: Sequence[Node], repairs: bool = True) -> bool:
+        """Whether something inside is replaced; by repairs, too, or by others only."""
+        for node in body:
+            if isinstance(node, Call):
+                own = node.eqn.primitive in CUSTOM_DERIVATIVES
+                found = self._replaces(node.body, repairs and not own)
+            elif isinstance(node, Switch):
+                branches = [branch for branch, _ in node.branches]
+                found = any(self._replaces(b, repairs) for b in (*branches, node.selections()))
+            else:
+                replacement = self.replacements.get(node.outputs[0]) if node.outputs else None
+                found = replacement is not None and (repairs or not replacement.repairs)
+                found = found or (node.loop is not None and self._replaces(node.loop.body, repairs))
+            if found:
+                return True
+        return False
 
     def switch(self, node: Switch) -> Sequence[Any]:
         """The branch that is taken, or a `jax.lax.switch` over all."""
@@ -174,7 +197,7 @@ class _Environment:
         reads = self._reads(call.body)
         outer = list(dict.fromkeys(a for a in reads if isinstance(a, Value) and a not in local))
         level = {v for e in flatten(call.body) for v in e.outputs}
-        used = [*call.outputs, *self.wanted]
+        used = [*call.outputs, *self.readers]
         produced = list(dict.fromkeys(a for a in used if isinstance(a, Value) and a in level))
 
         def body(*arguments: Any) -> list[Any]:
@@ -270,7 +293,7 @@ def exactly(
         return {}
     outputs = [v for e in equations for v in e.outputs]
     environment = _Environment(constants, {}, resolved)
-    environment.wanted.update(outputs)
+    environment.readers.update((v, [None]) for v in outputs)
     environment.write(graph.inputs, arguments)
     environment.run(graph.body)
     return {v: environment.read(v) for v in outputs}

@@ -105,7 +105,10 @@ class Rule:
         raise NotImplementedError
 
     def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
-        """What to compute in f_eps where nothing is smoothed; None for the equation itself."""
+        """What to compute in f_eps where nothing is smoothed; None for the equation itself.
+
+        It has the equation's values, and derivatives where JAX's of the equation may be wrong.
+        """
         return None
 
     def second_order(

@@ -24,7 +24,7 @@ from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
 from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
-from jaxsmooth.math.piecewise import Kink, Piecewise, piecewise
+from jaxsmooth.math.piecewise import Piecewise, Seam, piecewise
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
 from jaxsmooth.program.graph import Equation
@@ -49,32 +49,27 @@ def is_located(region: Equation) -> bool:
 _ASIDE = 2.0**-20
 
 
-def _before(kink: Kink) -> float:
+def _before(kink: Seam) -> float:
     return kink.location - kink.width - _ASIDE * max(abs(kink.location), _ASIDE)
 
 
-def _beyond(kink: Kink) -> float:
+def _beyond(kink: Seam) -> float:
     return kink.location + kink.width + _ASIDE * max(abs(kink.location), _ASIDE)
 
 
-_BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n"})
-"""Operations that are not differentiable everywhere."""
+_BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n", "softplus"})
+"""Operations that are not differentiable everywhere, or may be written with such ones."""
 
 
 @functools.lru_cache(maxsize=1024)
-def _tie(function: Piecewise, kink: Kink) -> float:
+def _tie(function: Piecewise, kink: Seam) -> float:
     """Where JAX's derivative at the kink is: 0 at the left derivative, 1 at the right one.
 
     It need not be between the two: parts of the function have derivatives of their own.
     """
     with concretely():
-        slope = jax.grad(function.evaluate)
-        at = slope(jnp.asarray(kink.location, jnp.float64))
-        # Extrapolated from numbers that are normal: the CPU takes smaller ones for zero.
-        step = 2.0**-30 * max(1.0, abs(kink.location))
-        one, two = (slope(jnp.asarray(kink.location - k * step)) for k in (1, 2))
-        left = 2 * one - two
-    fraction = (float(at) - float(left)) / kink.jump
+        at = float(jax.grad(function.evaluate)(jnp.asarray(kink.location, jnp.float64)))
+    fraction = (at - kink.slopes[0]) / kink.jump
     return fraction if np.isfinite(fraction) else 1.0
 
 
@@ -95,10 +90,10 @@ class UnivariateRule(KinkRule):
         function = _function(equation)
         return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)
 
-    def kinks(self, eq: Local) -> tuple[Kink, ...]:
+    def kinks(self, eq: Local) -> tuple[Seam, ...]:
         """Kinks in the hull of the variable's range."""
 
-        def compute() -> tuple[Kink, ...]:
+        def compute() -> tuple[Seam, ...]:
             (x,) = eq.ranges
             lo, hi = -np.inf, np.inf
             if not is_traced(x.lo, x.hi) and np.size(x.lo):
