@@ -91,10 +91,9 @@ def gap_figure(result: dict[str, Any]) -> Any:
     """The true |F − F_eps| along the runs, the certified eps, and m, ℓ, L against eps."""
     paths, certified = result["paths"], result["certificates"]
     at = np.asarray(paths["train: loss @"])
-    gap = np.abs(numbers(paths["train: loss"]) - numbers(paths["train: loss without smoothing"]))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     eps = np.asarray(paths["eps"][1:])
-    largest = np.nanmax(gap[:, 1:], axis=(0, 2))
+    largest = np.nanmax(numbers(paths["train: |F - F_eps|"])[:, 1:], axis=(0, 2))
     # On a logarithmic axis there is no 0.
     largest = np.where(largest > 0, largest, np.nan)
     left.loglog(certified["eps"], certified["error"], "k--", label="certified")

@@ -104,6 +104,9 @@ def joined(parts: list[Records]) -> dict[str, Any]:
             result["stride"] = stride
             values = values[:, :, ::stride]
         result[key] = rounded(values)
+    if "train: loss" in parts[0]:
+        gaps = [p["train: loss"] - p["train: loss without smoothing"] for p in parts]
+        result["train: |F - F_eps|"] = rounded(np.abs(np.concatenate(gaps)))
     norms = np.concatenate([p["norms"] for p in parts])
     result["largest norms"] = rounded(norms.max(axis=2))
     result["last norms"] = rounded(norms[:, :, -1])

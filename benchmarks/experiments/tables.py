@@ -40,12 +40,17 @@ def figure(value: float) -> str:
 
 def mean(values: Any) -> str:
     """Mean ± deviation over the seeds whose run did not diverge."""
-    finite = values[np.isfinite(values)]
     if len(values) == 1:
         return figure(float(values[0]))
-    text = f"{figure(finite.mean())} ± {figure(finite.std())}"
-    lost = len(values) - len(finite)
-    return f"{text} ({lost} of {len(values)} diverged)" if lost else text
+    finite = np.isfinite(values)
+    kept = values[finite]
+    return f"{figure(kept.mean())} ± {figure(kept.std())}" + diverged(finite)
+
+
+def diverged(finite: np.ndarray) -> str:
+    """How many seeds did not stay finite, if any."""
+    lost = int((~finite).sum())
+    return f" ({lost} of {len(finite)} diverged)" if lost else ""
 
 
 def paper_constants(network: Network, radii: list[float], bound: float, right: bool) -> list[float]:
@@ -104,8 +109,7 @@ def norms_table(result: dict[str, Any]) -> str:
 def certificates_table(result: dict[str, Any]) -> str:
     """Certified constants per eps, with the largest gap that was seen."""
     certified, paths = result["certificates"], result["paths"]
-    smooth, exact = (numbers(paths[f"train: loss{k}"]) for k in ("", " without smoothing"))
-    gap = np.nanmax(np.abs(smooth - exact), axis=(0, 2))
+    gap = np.nanmax(numbers(paths["train: |F - F_eps|"]), axis=(0, 2))
     rows = []
     for k, eps in enumerate(certified["eps"]):
         row = [f"{eps:g}", *(figure(certified[name][k]) for name in ("error", "m", "l", "L"))]
@@ -128,18 +132,14 @@ def results_table(run: dict[str, Any], held: str) -> str:
     return markdown(header, rows)
 
 
-def largest_of(ratios: np.ndarray) -> str:
-    """The largest ratio, and how many seeds diverged."""
-    lost = int(np.isnan(ratios).any(axis=-1).sum())
-    text = figure(float(np.nanmax(ratios)))
-    return f"{text}, and {lost} of {len(ratios)} diverged" if lost else text
-
-
 def outside(result: dict[str, Any]) -> str:
     """How far the smoothed runs left the balls of the recorded radii."""
     ratio = numbers(result["paths"]["largest norms"]) / numbers(result["certificates"]["radii"])
+    finite = np.isfinite(ratio).all(axis=-1)
     rows = [
-        [f"{eps:g}", largest_of(ratio[:, k])] for k, eps in enumerate(result["paths"]["eps"]) if eps
+        [f"{eps:g}", figure(float(np.nanmax(ratio[:, k]))) + diverged(finite[:, k])]
+        for k, eps in enumerate(result["paths"]["eps"])
+        if eps
     ]
     return markdown(["ε", "largest ‖u_t‖ / R_t of the smoothed paths"], rows)
 
