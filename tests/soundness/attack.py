@@ -157,8 +157,8 @@ class Attack:
             suspicious |= e.exceeds(name, array - noise)
         for i in np.flatnonzero(suspicious):
             near, here = self._around(at[i]), values[i : i + 1]
-            scatter = [np.abs(near.f - here.f), np.abs(near.g - here.g)]
-            noise[i] += 4 * np.nan_to_num(np.linalg.norm(scatter, axis=-1)).max()
+            scatter = [near.f - here.f, near.g - here.g]
+            noise[i] += 4 * _largest(np.linalg.norm(scatter, axis=-1))
         for name, array in found.items():
             e.observe(name, array, noise, at)
         everything = self.views[""][0]
@@ -261,8 +261,8 @@ class Attack:
         for i, key in enumerate(keys):
             if self.evidence.exceeds(f"smoothness{key}", ratio[i : i + 1] - noise[i : i + 1])[0]:
                 ends = ((a[i], ja[i]), (b[i], jb[i]))
-                scatter = [norms(self._around(x).g_jacobian - j).max() for x, j in ends]
-                noise[i] += 4 * np.nan_to_num(sum(scatter)) / safe[i]
+                scatter = (_largest(norms(self._around(x).g_jacobian - j)) for x, j in ends)
+                noise[i] += 4 * sum(scatter) / safe[i]
         self._observe("smoothness", keys, ratio, noise, (a + b) / 2)
         return ratio
 
@@ -299,6 +299,11 @@ class Attack:
             self.climb_lipschitz(fresh, 4)
             self.climb_bound(fresh, 4)
         return self.evidence
+
+
+def _largest(scatter: np.ndarray) -> float:
+    """The largest of the finite ones: what is not finite excuses nothing."""
+    return float(np.max(scatter, where=np.isfinite(scatter), initial=0.0))
 
 
 def attack(program: Program, seed: int = 0, effort: int = 1) -> Evidence:
