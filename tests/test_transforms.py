@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 import jaxsmooth
-from jaxsmooth import ball, box, fixed, share, smooth, verification
+from jaxsmooth import ball, box, fixed, linf_ball, share, smooth, verification
 
 
 class Layer(NamedTuple):
@@ -205,6 +205,34 @@ class TestTraced:
         assert np.linalg.norm(value - dense(layer, x)) <= 0.1 + 1e-6
         assert lipschitz >= np.linalg.norm(jax.jacobian(dense, 1)(layer, x), 2)
 
+    @pytest.mark.parametrize(
+        ("f", "bounds"),
+        [
+            (dense, lambda r: (ball(r), box(0.0, 1.0))),
+            (dense, lambda r: (ball(3.0), box(-r, r))),
+            (dense, lambda r: (linf_ball(r), ball(1.0))),
+            (dense, lambda r: (Layer(ball(3.0), ball(r)), box(0.0, 1.0))),
+            (dense, lambda r: (ball(3.0), ball(1.0, r * jnp.ones(4)))),
+            (lambda layer, x: mixed(dense(layer, x), x), lambda r: (ball(r), box(0.0, 1.0))),
+        ],
+    )
+    def test_one_traced_number_beside_known_sets(self, f, bounds):
+        layer, x = arguments()
+
+        @jax.jit
+        def figures(r):
+            f_eps = smooth(f, 0.1, bounds(r))
+            found = f_eps.certificate(layer, x)
+            return f_eps(layer, x), (found.error, found.bound, found.lipschitz, found.smoothness)
+
+        value, traced = figures(0.5)
+        found = smooth(f, 0.1, bounds(0.5)).certificate(layer, x)
+        known = (found.error, found.bound, found.lipschitz, found.smoothness)
+        assert np.linalg.norm(value - f(layer, x)) <= 0.1 + 1e-5
+        # Choices that depend on ranges are made for all values of what is traced.
+        assert np.all(np.array(traced[1:]) >= np.array(known[1:]) * (1 - 1e-5))
+        assert traced[0] <= 0.1 * (1 + 1e-5)
+
     def test_closures_over_arrays(self):
         layer, x = arguments()
         known = smooth(lambda x: dense(layer, x), 0.1, ball(3.0))
@@ -293,6 +321,13 @@ class TestArguments:
     def test_shapes_from_bounds(self):
         f = smooth(jnp.abs, 0.1, box(np.zeros(3, np.float32) - 1, 1.0))
         assert f.certificate().sites[0].shape == (3,)
+
+
+def mixed(y, x):
+    """A pooled, normalised and soft view of two vectors of known and traced ranges."""
+    pooled = lax.reduce_window(y, -jnp.inf, lax.max, (2,), (1,), "VALID")
+    unit = x / jnp.sqrt(jnp.sum(x**2) + 1.0)
+    return jax.nn.softmax(pooled) * jnp.max(unit) + jnp.tanh(jnp.sum(x)) * jnp.abs(pooled)
 
 
 def logaddexp(x, y):

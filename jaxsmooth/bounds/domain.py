@@ -102,6 +102,8 @@ class Domain:
             if not is_traced(group.radius) and group.radius == 0:
                 continue
             gain = norm2(gains[np.asarray(group.leaves)], axis=0)
+            if not is_traced(gain) and not np.any(gain):
+                continue
             total = total + times(group.radius, gain)
         # Products of subnormal numbers lose more than a relative rounding.
         xp = namespace(total)

@@ -129,11 +129,12 @@ def enclose(
       gains, rest: bound of ‖v - center‖ as in the module.
       radius: another bound of ‖v - center‖, if one is known.
     """
-    xp = namespace(lo, hi, center, gains, rest, radius)
+    reach = up(radii.radius(gains) + rest)
+    xp = namespace(lo, hi, center, reach, radius)
     lo = xp.where(xp.isnan(lo), -np.inf, lo)
     hi = xp.where(xp.isnan(hi), np.inf, hi)
     center = xp.clip(xp.where(xp.isfinite(center), center, 0.0), lo, hi)
-    ball = xp.minimum(up(radii.radius(gains) + rest), radius)
+    ball = xp.minimum(reach, radius)
     # Between bounds that are both infinite (padding of a maximum) no point is finite.
     (_, rest), (center, ball) = _finite(center, rest), _finite(center, ball)
     lo = xp.maximum(lo, down(center - ball))
