@@ -26,12 +26,13 @@ def misjudged(program: Univariate, seams: tuple[Seam, ...]) -> bool:
     """Whether some derivative by JAX at a seam is not between those of its two sides."""
     if not seams:
         return False
+    slope = jax.grad(program.evaluate)
     with concretely():
         at = jnp.asarray([s.location for s in seams])
-        slope = jax.grad(program.evaluate)
-        first, second = (np.asarray(jax.vmap(d)(at)) for d in (slope, jax.grad(slope)))
-    slopes, curvatures = ([s.slopes for s in seams], [s.curvatures for s in seams])
-    return _outside(first, np.array(slopes)) or _outside(second, np.array(curvatures))
+        # One compilation: step by step, every operation would be compiled.
+        found = jax.jit(jax.vmap(jax.value_and_grad(slope)))(at)
+    sides = [s.slopes for s in seams], [s.curvatures for s in seams]
+    return any(_outside(np.asarray(d), np.array(s)) for d, s in zip(found, sides, strict=True))
 
 
 def _outside(found: np.ndarray, sides: np.ndarray) -> bool:
