@@ -57,6 +57,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         training_seeds=options.training_seeds,
         seeds=options.seeds,
         path_iterations=options.path_iterations,
+        held_images=options.held_images,
         training_accuracies=options.training_eps and tuple(options.training_eps),
     )
     images = read(options.network, options.data_dir)
@@ -99,6 +100,7 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, help="instead of the budget's")
     made.add_argument("--training-seeds", type=int, help="instead of the budget's")
     made.add_argument("--path-iterations", type=int, help="instead of the budget's")
+    made.add_argument("--held-images", type=int, help="of each split; instead of the budget's")
     made.add_argument("--training-eps", type=float, nargs="*", help="instead of the budget's")
     made.add_argument("--mapped", choices=("map", "vmap"), help="default: map on CPUs")
     made.add_argument("--seeds-at-once", type=int, help="default: 1 on CPUs, else all")
