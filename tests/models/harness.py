@@ -102,6 +102,12 @@ def near_start(parameters: Any) -> Any:
     )
 
 
+def _statistics(initial: Any) -> Any:
+    """Running statistics as after some training: known, and away from 0 and 1."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.5, 1.5, s.shape), s.dtype), initial)
+
+
 def of_linen(
     module: linen.Module,
     x: Any,
@@ -112,15 +118,14 @@ def of_linen(
     jointly: bool = True,
     **options: Any,
 ) -> Model:
-    """A linen module; its running statistics are known, and away from 0 and 1."""
+    """A linen module, with the running statistics of some training."""
     keys = {"params": jax.random.key(0), **(rngs or {})}
     variables = dict(_quick(lambda: module.init(keys, x, *rest, **options))())
     parameters = near_start(variables.pop("params"))
-    rng = np.random.default_rng(1)
-    known = jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.5, 1.5, s.shape), s.dtype), variables)
+    statistics = _statistics(variables)
 
     def apply(parameters, x):
-        variables = {"params": parameters, **known}
+        variables = {"params": parameters, **statistics}
         found = module.apply(variables, x, *rest, rngs=rngs, mutable=mutable, **options)
         return found[0] if mutable else found
 
@@ -153,16 +158,12 @@ def of_haiku(
 
 
 def of_haiku_with_state(function: Callable, x: Any, *, train: bool, loss: Callable) -> Model:
-    """A function of (x, is_training); running statistics are those of one step of training."""
+    """A function of (x, is_training), with the running statistics of some training."""
     transformed = hk.without_apply_rng(hk.transform_with_state(function))
-
-    def start():
-        parameters, state = transformed.init(jax.random.key(0), x, True)
-        return parameters, transformed.apply(parameters, state, x, True)[1]
-
-    parameters, state = _quick(start)()
+    parameters, state = _quick(lambda: transformed.init(jax.random.key(0), x, True))()
+    statistics = _statistics(state)
     return Model(
-        lambda parameters, x: transformed.apply(parameters, state, x, train)[0],
+        lambda parameters, x: transformed.apply(parameters, statistics, x, train)[0],
         near_start(parameters),
         x,
         loss,

@@ -316,6 +316,7 @@ MODELS = [
 
 MARKS = {
     haiku_lstm: SLOW,
+    equinox_gru: SLOW,
     equinox_lstm: SLOW,
     encoder: [LAYER_NORM, SLOW],
     encoder_with_dropout: [LAYER_NORM, SLOW],

@@ -405,7 +405,7 @@ MARKS = {
     ],
     vit: [LAYER_NORM, SLOW],
     vit_with_dropout: [LAYER_NORM, SLOW],
-    mixer: LAYER_NORM,
+    mixer: [LAYER_NORM, SLOW],
 }
 IN_TRAINING = {
     unet: [known("every convolution adds the products of the norms of all others"), SLOW],
