@@ -23,6 +23,7 @@ from benchmarks.experiments import (
     networks,
     records,
     runs,
+    settings,
     smoothing,
     training,
 )
@@ -35,7 +36,7 @@ rich_console = pytest.importorskip("rich.console")
 pytest.importorskip("orbax.checkpoint")
 
 # Orbax and TensorFlow Datasets warn of what is theirs.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("JAXSMOOTH_DATA", ROOT.parent / "shared" / "tfds"))
@@ -139,6 +140,21 @@ def test_lanes_of_no_smoothing_are_the_network_itself():
     _, theirs = exact.run(exact.init([0], 1), mu[:1], 0.1, [0], 0, 5)
     np.testing.assert_array_equal(ours["distance"], 0.0)
     np.testing.assert_allclose(ours["loss"][:, :1], theirs["loss"], rtol=1e-5)
+
+
+def test_runs_that_diverge_have_no_radius(tmp_path):
+    norms = np.ones((2, 1, 5, 3))
+    norms[0, 0, 2:] = np.inf
+    norms[1, 0, 3] = 1.5
+    part = {"norms": norms, "initial norms": np.full((2, 1, 3), 0.5)}
+    store = Store(tmp_path, {})
+    store.finish("reference-0", part)
+    budget = settings.BUDGETS["smoke"]
+    made = runs.Experiment(SMALL, random_images(512), budget, store, "map", 1)
+    np.testing.assert_array_equal(made.radii(), 1.5)
+    store.finish("reference-0", part | {"norms": norms[:1], "initial norms": np.ones((1, 1, 3))})
+    with pytest.raises(ArithmeticError, match="diverged"):
+        made.radii()
 
 
 def test_one_program_serves_all_accuracies():
