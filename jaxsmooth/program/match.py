@@ -8,6 +8,7 @@ computes its result is replaced by one `Equation` whose primitive is the composi
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,17 @@ COMPOSITES = (
         frozenset({p.add_p}),
         _scalars,
     ),
+    # Choices by a comparison of what is chosen from.
+    *(
+        Composite(key, function, frozenset({p.select_n_p}), _scalars)
+        for above, below in ((operator.gt, operator.lt), (operator.ge, operator.le))
+        for key, function in (
+            (p.max_p, lambda x, y, c=above: jnp.where(c(x, y), x, y)),
+            (p.max_p, lambda x, y, c=below: jnp.where(c(x, y), y, x)),
+            (p.min_p, lambda x, y, c=above: jnp.where(c(x, y), y, x)),
+            (p.min_p, lambda x, y, c=below: jnp.where(c(x, y), x, y)),
+        )
+    ),
 )
 """Composites that every program is searched for."""
 
@@ -102,7 +114,7 @@ def composites(
 def _recognise(
     equation: Equation, producers: Producers, wanted: Sequence[Composite]
 ) -> Equation | None:
-    if equation.eqn is None or len(equation.outputs) != 1:
+    if len(equation.outputs) != 1:
         return None
     if not jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
         return None
@@ -158,7 +170,7 @@ def _same_atom(
     if isinstance(wanted, Literal):
         return isinstance(found, Literal) and np.array_equal(wanted.value, found.value)
     if wanted in bindings:
-        return _identical(bindings[wanted], found)
+        return _identical(_narrow(bindings[wanted], producers), _narrow(found, producers))
     producer = reference.producers.get(wanted)
     if producer is None:
         bindings[wanted] = found
@@ -168,6 +180,14 @@ def _same_atom(
         return False
     bindings[wanted] = found
     return True
+
+
+def _narrow(atom: Atom, producers: Producers) -> Atom:
+    """The scalar that an array repeats, or the atom itself."""
+    equation = producers.get(atom) if isinstance(atom, Value) else None
+    if equation is None or equation.primitive is not p.broadcast_in_dim_p:
+        return atom
+    return equation.inputs[0] if equation.inputs[0].shape == () else atom
 
 
 def _identical(a: Atom, b: Atom) -> bool:
