@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -23,6 +23,8 @@ from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_
 from jaxsmooth.program.layout import Producers
 
 LOGADDEXP = Primitive("logaddexp")
+LENGTH = Primitive("length")
+"""√(x² + y² + … + c) of its operands, elementwise; ``offset`` is the number c >= 0."""
 
 _IGNORED = frozenset({"sharding", "out_sharding", "name", "weak_type"})
 _COMMUTATIVE = frozenset({p.add_p, p.mul_p, p.max_p, p.min_p})
@@ -38,12 +40,14 @@ class Composite:
       last: primitives that may compute its result.
       operands: ``operands(equation, producers)`` gives shapes and dtypes of the reference's
         operands if the equation computes its result; None if it does not.
+      params: those of the equation that stands for it.
     """
 
     key: Primitive
     function: Callable[..., Any]
     last: frozenset[Any]
     operands: Callable[[Equation, Producers], tuple[jax.ShapeDtypeStruct, ...] | None]
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 def _scalars(equation: Equation, producers: Producers) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -60,6 +64,7 @@ COMPOSITES = (
         frozenset({p.add_p}),
         _scalars,
     ),
+    Composite(LENGTH, jnp.hypot, frozenset({p.select_n_p}), _scalars, {"offset": 0.0}),
     # Choices by a comparison of what is chosen from.
     *(
         Composite(key, function, frozenset({p.select_n_p}), _scalars)
@@ -132,7 +137,10 @@ def _recognise(
         if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
             continue
         inputs = tuple(bindings[v] for v in reference.graph.inputs)
-        return Equation(composite.key, {}, inputs, equation.outputs, equation.path, equation.source)
+        return Equation(
+            composite.key, composite.params, inputs, equation.outputs, equation.path,
+            equation.source,
+        )  # fmt: skip
     return None
 
 
@@ -168,7 +176,7 @@ def _same_atom(
     bindings: dict[Value, Atom],
 ) -> bool:
     if isinstance(wanted, Literal):
-        return isinstance(found, Literal) and np.array_equal(wanted.value, found.value)
+        return _identical(wanted, _narrow(found, producers))
     if wanted in bindings:
         return _identical(_narrow(bindings[wanted], producers), _narrow(found, producers))
     producer = reference.producers.get(wanted)

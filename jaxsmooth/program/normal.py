@@ -36,8 +36,9 @@ from jaxsmooth.program.graph import (
     flatten,
     live,
 )
+from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
-from jaxsmooth.program.match import COMPOSITES, LOGADDEXP, Composite, composites
+from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
 from jaxsmooth.program.norms import norms
 from jaxsmooth.program.simplify import simplified
 
@@ -46,7 +47,7 @@ ELEMENTWISE = frozenset(
         primitive("polynomial_p"),
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
-        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP,
+        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP, LENGTH,
     }
 )  # fmt: skip
 
@@ -168,6 +169,7 @@ class _Normaliser:
         equations = live([simplified(e, values) for e in equations], outputs)
         equations = exponentials(equations, outputs)
         equations = norms(equations, outputs, values)
+        equations = lengths(equations, outputs, values)
         equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]
         for equation in equations:
             found.vary(equation)
