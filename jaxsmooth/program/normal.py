@@ -315,10 +315,10 @@ class _Level:
             if atom in producers:
                 pending.extend(producers[atom].inputs)
         made = producers.get(node.which) if isinstance(node.which, Value) else None
-        converted = made is not None and made.primitive is p.convert_element_type_p
-        if converted and made.inputs[0].dtype == np.bool_ and len(node.branches) == 2:
-            return made.inputs[0]
-        return node.which
+        if made is None or made.primitive is not p.convert_element_type_p:
+            return node.which
+        (truth,) = made.inputs
+        return truth if truth.dtype == np.bool_ and len(node.branches) == 2 else node.which
 
     def loop(self, equation: Equation) -> None:
         """A loop of which something is unknown."""
