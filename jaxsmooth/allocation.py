@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from jaxsmooth.analysis.constants import matrix_of, norm_of
 from jaxsmooth.analysis.problem import Pass, Term
@@ -68,6 +69,8 @@ def _effects(result: Pass) -> Array:
 
 def active(result: Pass) -> Array:
     """Which sites are within reach of their kinks: (K,)."""
+    if not result.sites:
+        return np.zeros(0, bool)
     xp = namespace(*(s.site.active for s in result.sites))
     return xp.stack([xp.any(s.site.active) for s in result.sites])
 

@@ -36,6 +36,7 @@ from jaxsmooth.program.graph import (
     flatten,
     live,
 )
+from jaxsmooth.program.groups import grouped
 from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
@@ -167,6 +168,7 @@ class _Normaliser:
         folded = [*found.folded, *found.ahead]
         equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
+        equations = grouped(equations, outputs, values)
         equations = exponentials(equations, outputs)
         equations = norms(equations, outputs, values)
         equations = lengths(equations, outputs, values)
