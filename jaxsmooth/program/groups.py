@@ -75,7 +75,8 @@ class _Splitter:
         return found
 
     def _visit(self, equation: Equation) -> list[Equation]:
-        found = self.split.get(equation.inputs[0]) if _is_value(equation, 0) else None
+        first = equation.inputs[0] if equation.inputs else None
+        found = self.split.get(first) if isinstance(first, Value) else None
         if equation.primitive is p.reshape_p and found is None:
             self._repeat(equation)
             return [equation]
@@ -178,10 +179,6 @@ class _Splitter:
 def _reshape(equation: Equation, operand: Atom, result: Value, path: str) -> Equation:
     params = {"new_sizes": result.shape, "dimensions": None, "sharding": None}
     return Equation(p.reshape_p, params, (operand,), (result,), path, equation.source)
-
-
-def _is_value(equation: Equation, index: int) -> bool:
-    return len(equation.inputs) > index and isinstance(equation.inputs[index], Value)
 
 
 def _merged(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:

@@ -127,21 +127,39 @@ def _recognise(
         if equation.primitive not in composite.last:
             continue
         operands = composite.operands(equation, producers)
-        if operands is None:
-            continue
-        reference = _reference(composite.function, operands)
-        bindings: dict[Value, Atom] = {}
-        end = reference.graph.outputs[0]
-        if not isinstance(end, Value) or end not in reference.producers:
-            continue
-        if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
-            continue
-        inputs = tuple(bindings[v] for v in reference.graph.inputs)
-        return Equation(
-            composite.key, composite.params, inputs, equation.outputs, equation.path,
-            equation.source,
+        inputs = None if operands is None else matched(
+            composite.function, operands, equation, producers
         )  # fmt: skip
+        if inputs is not None:
+            return Equation(
+                composite.key, composite.params, inputs, equation.outputs, equation.path,
+                equation.source,
+            )  # fmt: skip
     return None
+
+
+def matched(
+    function: Callable[..., Any],
+    operands: tuple[jax.ShapeDtypeStruct, ...],
+    equation: Equation,
+    producers: Producers,
+) -> tuple[Atom, ...] | None:
+    """What an equation computes that function of; None if it computes something else.
+
+    Args:
+      function: the reference, of which equal objects are traced once.
+      operands: shapes and dtypes of its operands.
+      equation: the last equation of what may compute it.
+      producers: the equations before.
+    """
+    reference = _reference(function, operands)
+    bindings: dict[Value, Atom] = {}
+    end = reference.graph.outputs[0]
+    if not isinstance(end, Value) or end not in reference.producers:
+        return None
+    if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
+        return None
+    return tuple(bindings[v] for v in reference.graph.inputs)
 
 
 def _same_equation(

@@ -41,6 +41,7 @@ from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
 from jaxsmooth.program.norms import norms
+from jaxsmooth.program.selections import selections
 from jaxsmooth.program.simplify import simplified
 
 ELEMENTWISE = frozenset(
@@ -166,6 +167,7 @@ class _Normaliser:
         values, narrow = self.normal.known, self.normal.narrow
         equations = self._unified(found)
         folded = [*found.folded, *found.ahead]
+        equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
         equations = grouped(equations, outputs, values)

@@ -118,6 +118,9 @@ REDUCTIONS = {
     "l1": lambda x: jnp.sum(jnp.abs(x), -1),
     "variance": lambda x: jnp.var(x, -1),
     "smooth norm": lambda x: jnp.sqrt(0.1 + jnp.sum(x**2, -1)),
+    "entries at the argmax": lambda x: (
+        jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1], dtype=x.dtype) * x
+    ).sum(-1),
     "norm": lambda x: jnp.linalg.norm(x, axis=-1),
     "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
     "logsumexp by hand": lambda x: jnp.log(jnp.sum(jnp.exp(jnp.tanh(x)), -1)),
