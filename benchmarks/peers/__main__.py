@@ -6,8 +6,8 @@
 
 Each peer runs in its own interpreter, since their requirements exclude each other; one whose
 interpreter is not given keeps its recorded results. The exit status is 1 if jaxsmooth is wrong
-about a case, or a peer's version of a function is another function. With cases named, the
-results are printed and not recorded.
+about a case, or a peer's version of a function is another function. With cases named, only
+their results are replaced, and the others stay where the tool's versions are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import datetime
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +27,7 @@ from rich.progress import Progress
 
 from benchmarks.peers import run_jaxsmooth, sampling, verdicts
 from benchmarks.peers.jax_functions import FUNCTIONS
-from benchmarks.peers.table import Case, chosen
+from benchmarks.peers.table import CASES, Case, chosen
 from benchmarks.peers.tables import RESULTS, ROOT, TOOLS
 from jaxsmooth import _compat
 
@@ -133,10 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = {}
     for tool, recorded in run(cases, dict(options.peer), console):
         found[tool] = recorded
-        if not options.cases:
-            write(options.output, cases, {tool: recorded})
-    if options.cases:
-        json.dump(found, sys.stdout, indent=1)
+        write(options.output, {tool: recorded})
     outcomes = {
         (tool, result["outcome"])
         for tool, recorded in found.items()
@@ -146,14 +142,19 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed or any(outcome == verdicts.OTHER for _, outcome in outcomes))
 
 
-def write(path: Path, cases: Sequence[Case], tools: dict[str, Any]) -> None:
+def write(path: Path, found: dict[str, Any]) -> None:
     """Put tools' records into the file, one line a verdict; the others' stay."""
-    old = json.loads(path.read_text())["tools"] if path.exists() else {}
-    tools = old | tools
+    tools = json.loads(path.read_text())["tools"] if path.exists() else {}
+    for tool, new in found.items():
+        old = tools.get(tool, new)
+        kept = old["results"] if old["versions"] == new["versions"] else {}
+        results = kept | new["results"]
+        ordered = {case.name: results[case.name] for case in CASES if case.name in results}
+        tools[tool] = new | {"results": ordered}
     text = {
         "eps": run_jaxsmooth.EPS,
         "points": sampling.POINTS,
-        "cases": {case.name: case.inputs for case in cases},
+        "cases": {case.name: case.inputs for case in CASES},
         "tools": {name: tools[name] for name in TOOLS if name in tools},
     }
     dumped = json.dumps(text, ensure_ascii=False)

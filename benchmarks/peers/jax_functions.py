@@ -94,7 +94,8 @@ def group_normalisation(x: Any) -> Any:
 
 @case("dropout with a known key")
 def dropout(x: Any) -> Any:
-    kept = jax.random.bernoulli(jax.random.PRNGKey(0), 0.5, x.shape)
+    # Which are kept depends on the precision of the probability.
+    kept = jax.random.bernoulli(jax.random.PRNGKey(0), jnp.float32(0.5), x.shape)
     return jnp.where(kept, x / 0.5, 0.0)
 
 

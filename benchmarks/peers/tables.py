@@ -37,8 +37,8 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def cell(result: dict[str, Any]) -> str:
     """The best method's ratio, or why there is none; wrong methods are always named."""
-    if result["outcome"] == INEXPRESSIBLE:
-        return INEXPRESSIBLE
+    if "methods" not in result:
+        return result["outcome"]
     methods = result["methods"]
     wrong = [f"**{name} wrong**" for name, found in methods.items() if found["outcome"] == WRONG]
     ratios = {name: found["ratio"] for name, found in methods.items() if "ratio" in found}
