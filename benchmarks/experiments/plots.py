@@ -111,7 +111,7 @@ def gap_figure(result: dict[str, Any]) -> Any:
 
 
 def training_figure(result: dict[str, Any]) -> Any:
-    """Batch loss, and accuracies, as far as they were trained: means of the seeds that did not diverge."""
+    """Batch loss and accuracies, means of the seeds that did not diverge."""
     lanes = [("not smoothed", result["reference training"], 0, "k")]
     if "training" in result:
         smooth = result["training"]
