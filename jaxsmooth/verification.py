@@ -130,6 +130,8 @@ def _searched(
     # The part of the budget that is tried, the largest that was proved, the least that was not.
     part, proved, failed = 1.0, 0.0, np.inf
     weights, reached = first, allocation.active(first)
+    if not np.any(reached):
+        return mu, first
     for _ in range(_MOST_SOLVES):
         result = _try(problem, mu)
         active = reached if result is None else allocation.active(result)
@@ -153,7 +155,9 @@ def _searched(
             if failed < _NEAR * proved:
                 break
             part = part * _LESS if found is None else np.sqrt(proved * failed)
-        mu = allocation.solve(wanted, weights, part * budget)
+        last, mu = mu, allocation.solve(wanted, weights, part * budget)
+        if found is not None and all(map(np.array_equal, last, mu)):
+            break
     return found
 
 
