@@ -13,14 +13,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 
 from jaxsmooth import anything, ball, box, fixed, smooth
-from jaxsmooth.bounds import Ball, resolve
+from tests.soundness.trees import attack
 
-INSIDE = 1 - 1e-9
-POINTS = 12
-HALVINGS = 24
 LABELS = np.array([2, 0, 1])
 
 
@@ -38,103 +34,6 @@ def wide(tree):
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-class Region:
-    """The set, as vectors of all floating-point leaves that are not fixed."""
-
-    def __init__(self, bounds, args):
-        self.domain = resolve(bounds, args)
-        leaves, self.treedef = jax.tree.flatten(args)
-        self.leaves = leaves
-        self.free = [
-            i
-            for i, leaf in enumerate(self.domain.leaves)
-            if not leaf.fixed and jnp.issubdtype(leaf.dtype, jnp.floating)
-        ]
-        self.unravel = ravel_pytree([leaves[i] for i in self.free])[1]
-
-    def arguments(self, theta):
-        leaves = list(self.leaves)
-        for i, value in zip(self.free, self.unravel(theta), strict=True):
-            leaves[i] = value
-        return jax.tree.unflatten(self.treedef, leaves)
-
-    def draw(self, rng, form):
-        """A point: 0 in a corner or on a sphere, 1 on an axis, 2 and above inside."""
-        found = {}
-        for group in self.domain.groups:
-            members = [self.domain.leaves[i] for i in group.leaves if i in self.free]
-            size = sum(int(np.prod(leaf.shape)) for leaf in members)
-            if isinstance(group.declared, Ball):
-                away = np.sign(rng.normal(size=size)) if form == 0 else rng.normal(size=size)
-                if form == 1:
-                    away = np.eye(size)[rng.integers(size)] * rng.choice([-1, 1])
-                length = 1.0 if form < 2 else rng.random() ** (1 / form)
-                away *= float(group.radius) * INSIDE * length / np.linalg.norm(away)
-                start = 0
-                for i in group.leaves:
-                    leaf = self.domain.leaves[i]
-                    count = int(np.prod(leaf.shape))
-                    found[i] = np.asarray(leaf.center) + away[start : start + count].reshape(
-                        leaf.shape
-                    )
-                    start += count
-                continue
-            for i in set(group.leaves) & set(self.free):
-                leaf = self.domain.leaves[i]
-                part = rng.random(leaf.shape)
-                part = np.round(part) if form < 2 else part
-                found[i] = leaf.lo + part * (np.asarray(leaf.hi) - leaf.lo)
-        return np.concatenate([np.ravel(found[i]) for i in self.free])
-
-
-def spectral(matrices):
-    return np.linalg.norm(matrices, 2, axis=(-2, -1))
-
-
-def attack(f, bounds, *args, eps=0.1, seed=0, **options):
-    """The certificate of f_eps, after trying to contradict it."""
-    f_eps = smooth(f, eps, bounds, **options)
-    certificate = f_eps.certificate(*args)
-    assert certificate.error <= eps
-    for figure in (certificate.bound, certificate.lipschitz, certificate.smoothness):
-        assert np.isfinite(figure)
-
-    region = Region(bounds, args)
-    rng = np.random.default_rng(seed)
-    theta = jnp.asarray(np.stack([region.draw(rng, i % 4) for i in range(POINTS)]))
-    flat_f, flat_g = (
-        jax.jit(jax.vmap(lambda t, h=h: ravel_pytree(h(*region.arguments(t)))[0]))
-        for h in (f, f_eps)
-    )
-    jacobian = jax.jit(jax.vmap(jax.jacrev(lambda t: ravel_pytree(f_eps(*region.arguments(t)))[0])))
-    of_f, of_g = np.asarray(flat_f(theta)), np.asarray(flat_g(theta))
-    assert np.max(np.linalg.norm(of_g - of_f, axis=1)) <= certificate.error * (1 + 1e-9) + 1e-12
-    assert np.max(np.linalg.norm(of_g, axis=1)) <= certificate.bound * (1 + 1e-9)
-
-    a, b = theta, jnp.roll(theta, 1, axis=0)
-    at_a, at_b = np.asarray(jacobian(a)), np.asarray(jacobian(b))
-    assert np.max(spectral(at_a)) <= certificate.lipschitz * (1 + 1e-9)
-
-    def secant(p, q, at_p, at_q):
-        away = np.linalg.norm(p - q, axis=1)
-        return spectral(at_p - at_q) / np.where(away > 0, away, np.inf)
-
-    steepest = np.max(secant(a, b, at_a, at_b))
-    for _ in range(HALVINGS):
-        # One half has at least the secant of the whole: this walks into the windows.
-        middle = (a + b) / 2
-        at_middle = np.asarray(jacobian(middle))
-        first, second = secant(a, middle, at_a, at_middle), secant(middle, b, at_middle, at_b)
-        steepest = max(steepest, np.max(first), np.max(second))
-        left = (first > second)[:, None]
-        a, b = jnp.where(left, a, middle), jnp.where(left, middle, b)
-        left = left[..., None]
-        at_a, at_b = np.where(left, at_a, at_middle), np.where(left, at_middle, at_b)
-    # The last secants are over 1e-7 of a segment: their rounding is relative to that.
-    assert steepest <= certificate.smoothness * (1 + 1e-6) + 1e-6 * certificate.lipschitz
-    return certificate
 
 
 class MLP(nn.Module):
