@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from jaxsmooth.analysis.constants import matrix_of, norm_of
 from jaxsmooth.analysis.problem import Pass, Term
@@ -54,11 +55,11 @@ def solve(name: str, result: Pass, eps: Array) -> list[Array]:
 
 def _accuracies(result: Pass, shares: Array, eps: Array) -> Array:
     """μ_k = s_k·eps/w_k; a site without effect on the output may use all of eps."""
-    effects, active = _effects(result), _active(result)
-    xp = namespace(shares, effects, active, eps)
+    effects, reached = _effects(result), active(result)
+    xp = namespace(shares, effects, reached, eps)
     felt = effects > 0
     mu = shares * eps / xp.where(felt, effects, 1.0)
-    return xp.where(active, xp.where(felt, mu, eps), 0.0)
+    return xp.where(reached, xp.where(felt, mu, eps), 0.0)
 
 
 def _effects(result: Pass) -> Array:
@@ -66,15 +67,18 @@ def _effects(result: Pass) -> Array:
     return xp.stack([s.effect + 0.0 for s in result.sites])
 
 
-def _active(result: Pass) -> Array:
+def active(result: Pass) -> Array:
+    """Which sites are within reach of their kinks: (K,)."""
+    if not result.sites:
+        return np.zeros(0, bool)
     xp = namespace(*(s.site.active for s in result.sites))
     return xp.stack([xp.any(s.site.active) for s in result.sites])
 
 
 def _spending(result: Pass) -> Array:
     """1 for sites that spend some of the budget, 0 for the others: (K,)."""
-    active, effects = _active(result), _effects(result)
-    return namespace(active, effects).where(active & (effects > 0), 1.0, 0.0)
+    reached, effects = active(result), _effects(result)
+    return namespace(reached, effects).where(reached & (effects > 0), 1.0, 0.0)
 
 
 def _halving(spends: Array) -> Array:

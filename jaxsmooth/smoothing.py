@@ -228,7 +228,8 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         replaced[found.equation.outputs[0]] = Replacement(inputs, compute, accuracy, steps)
     accuracies = [r.accuracy for r in replaced.values()]
     constants_ = list(graph.constants.values())
-    stopped = downstream(normal.stopped, graph, list(replaced))
+    again = [v for v, first in normal.instead.items() if first in replaced]
+    stopped = downstream(normal.stopped, graph, [*replaced, *again])
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
@@ -240,6 +241,9 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         exact = exactly(graph, stopped, arguments, closed_over, normal.resolved)
         for output, value in exact.items():
             replacements[output] = Replacement((), lambda _, v=value: [v])
+        for value, first in normal.instead.items():
+            if first in replacements:
+                replacements[value] = replacements[first]
         return evaluate(graph, arguments, replacements, closed_over, normal.resolved)
 
     if not is_traced(*accuracies, *constants_):

@@ -29,6 +29,8 @@ _LESS = 0.125
 _SLACK = 1e-12
 # A budget is used up when this part of it is.
 _FULL = 0.999
+# The search between a part of the budget that is proved and one that is not ends at this ratio.
+_NEAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -92,26 +94,76 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
     budget = eps * (1 - _SLACK)
     mu = allocation.solve(wanted, first, budget)
     if is_traced(eps, *mu):
-        return _scaled(eps, mu, propagate(problem, mu))
-    found: tuple[list[Array], Pass] | None = None
-    weights, part = first, 1.0
-    for _ in range(_MOST_SOLVES):
-        result = _try(problem, mu)
-        if result is None:
-            # The ranges diverge at these accuracies, or leave the domain of something
-            # downstream: try with a part of the budget.
-            part *= _LESS
-        else:
-            found, weights = (mu, result), result
-            if _FULL * part * eps <= constants.error(result, mu) <= eps:
-                break
-        mu = allocation.solve(wanted, weights, part * budget)
+        result = propagate(problem, mu)
+        active = allocation.active(first)
+        if is_traced(active) or not np.all(active):
+            # Errors upstream may have brought a kink within reach that has no accuracy yet.
+            mu = allocation.solve(wanted, result, budget)
+            result = propagate(problem, mu)
+        return _scaled(eps, mu, result)
+    found = _searched(problem, eps, wanted, first, mu)
     if found is None:
         raise errors.CertificationError(
             f"no accuracies were found that keep the error within eps = {float(eps)}: the ranges "
             "of the values grow without bound with them. Give tighter bounds."
         )
     return _scaled(eps, *found)
+
+
+def _searched(
+    problem: Problem, eps: Array, wanted: str, first: Pass, mu: list[Array]
+) -> tuple[list[Array], Pass] | None:
+    """Accuracies that a pass proves, with all of the budget if it finds such.
+
+    Args:
+      problem: the program on its set.
+      eps: the budget.
+      wanted: the name of an allocation.
+      first: a pass without errors.
+      mu: what the allocation makes of it.
+
+    Returns:
+      The accuracies and the pass that was run with them; None if there are none.
+    """
+    budget = eps * (1 - _SLACK)
+    found: tuple[list[Array], Pass] | None = None
+    # The part of the budget that is tried, the largest that was proved, the least that was not.
+    part, proved, failed = 1.0, 0.0, np.inf
+    weights, reached = first, allocation.active(first)
+    if not np.any(reached):
+        return mu, first
+    for _ in range(_MOST_SOLVES):
+        result = _try(problem, mu)
+        active = reached if result is None else allocation.active(result)
+        if result is not None and _covered(mu, reached | active, eps):
+            found, proved = (mu, result), part
+            # Where fewer kinks are within reach, the weights of the wider ranges stay.
+            settled = bool(np.any(active < reached))
+            if not settled:
+                weights = result
+            if settled or _FULL * part * eps <= constants.error(result, mu) <= eps:
+                if failed < _NEAR * part or failed == np.inf:
+                    break
+                part = np.sqrt(part * failed)
+        elif result is not None and np.all(active >= reached):
+            # A kink came within reach that has no accuracy: it gets one.
+            weights, reached = result, active
+        else:
+            # The ranges diverge at these accuracies, or leave the domain of something
+            # downstream: try with a part of the budget.
+            failed = part
+            if failed < _NEAR * proved:
+                break
+            part = part * _LESS if found is None else np.sqrt(proved * failed)
+        last, mu = mu, allocation.solve(wanted, weights, part * budget)
+        if found is not None and all(map(np.array_equal, last, mu)):
+            break
+    return found
+
+
+def _covered(mu: Sequence[Array], active: Array, eps: Array) -> bool:
+    """Whether every site within reach has an accuracy, unless there is nothing to spend."""
+    return eps == 0 or all(np.any(m > 0) for m, needs in zip(mu, active, strict=True) if needs)
 
 
 def _try(problem: Problem, mu: list[Array]) -> Pass | None:

@@ -23,6 +23,7 @@ from benchmarks.experiments import (
     networks,
     records,
     runs,
+    settings,
     smoothing,
     training,
 )
@@ -35,7 +36,7 @@ rich_console = pytest.importorskip("rich.console")
 pytest.importorskip("orbax.checkpoint")
 
 # Orbax and TensorFlow Datasets warn of what is theirs.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("JAXSMOOTH_DATA", ROOT.parent / "shared" / "tfds"))
@@ -72,6 +73,7 @@ def test_batches_continue_and_cover_every_epoch():
     assert not np.array_equal(whole, training.batches(1000, 4, 0, 7))
 
 
+@pytest.mark.slow
 def test_patches_are_a_convolution():
     x = jax.random.normal(jax.random.key(0), (8, 8, 3))
     weight = jax.random.normal(jax.random.key(1), (4, 75))
@@ -82,6 +84,7 @@ def test_patches_are_a_convolution():
     np.testing.assert_allclose(networks.patches(x) @ weight.T, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [networks.mlp((4000, 1000, 4000)), networks.convnet()])
 def test_initial_norms_are_those_of_the_rule(network: networks.Network):
     norms = networks.layer_norms(network.init(jax.random.key(0)))
@@ -90,6 +93,7 @@ def test_initial_norms_are_those_of_the_rule(network: networks.Network):
     np.testing.assert_allclose(norms, expected, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_the_certificate_is_that_of_every_label():
     found = [smoothing.certificate(SMALL, RADII, NORM, 0.1, label=k) for k in (0, 4, 9)]
     for other in found[1:]:
@@ -98,6 +102,7 @@ def test_the_certificate_is_that_of_every_label():
     assert found[0].error <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [SMALL, networks.convnet()])
 def test_the_trained_network_is_the_smoothed_one(network: networks.Network):
     radii = (3.0,) * len(network.shapes)
@@ -105,6 +110,7 @@ def test_the_trained_network_is_the_smoothed_one(network: networks.Network):
     assert smoothing.largest_difference(network, radii, NORM, found) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_smoothed_objective_is_within_eps_where_an_attack_looks():
     eps = 1.0
     found = smoothing.certificate(SMALL, RADII, NORM, eps)
@@ -132,6 +138,7 @@ def test_the_smoothed_objective_is_within_eps_where_an_attack_looks():
     assert 1e-3 < largest <= eps
 
 
+@pytest.mark.slow
 def test_lanes_of_no_smoothing_are_the_network_itself():
     mu = np.zeros((2, 2))
     smooth, exact = trainer(True), trainer(False)
@@ -141,6 +148,22 @@ def test_lanes_of_no_smoothing_are_the_network_itself():
     np.testing.assert_allclose(ours["loss"][:, :1], theirs["loss"], rtol=1e-5)
 
 
+def test_runs_that_diverge_have_no_radius(tmp_path):
+    norms = np.ones((2, 1, 5, 3))
+    norms[0, 0, 2:] = np.inf
+    norms[1, 0, 3] = 1.5
+    part = {"norms": norms, "initial norms": np.full((2, 1, 3), 0.5)}
+    store = Store(tmp_path, {})
+    store.finish("reference-0", part)
+    budget = settings.BUDGETS["smoke"]
+    made = runs.Experiment(SMALL, random_images(512), budget, store, "map", 1)
+    np.testing.assert_array_equal(made.radii(), 1.5)
+    store.finish("reference-0", part | {"norms": norms[:1], "initial norms": np.ones((1, 1, 3))})
+    with pytest.raises(ArithmeticError, match="diverged"):
+        made.radii()
+
+
+@pytest.mark.slow
 def test_one_program_serves_all_accuracies():
     made = trainer()
     for scale in (0.0, 1e-3, 1.0):
@@ -149,6 +172,7 @@ def test_one_program_serves_all_accuracies():
     assert made.advance._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_map_and_vmap_agree():
     mu = np.asarray([[0.0, 0.0], [1e-2, 1e-2]])
     ends = []
@@ -163,6 +187,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_stopping_and_resuming_changes_no_bit(tmp_path):
     stop_after = 2
     mu = np.asarray([[0.0, 0.0], [1e-2, 1e-2]])
@@ -197,6 +222,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
         Store(tmp_path, {"epochs": 2})
 
 
+@pytest.mark.slow
 @needs_data
 def test_held_out_images_are_not_trained_on():
     images = read("mlp", DATA)
@@ -228,6 +254,7 @@ def test_smoke_budget(tmp_path, capsys):
     assert json.loads(output.read_text()) == result
 
 
+@pytest.mark.slow
 def test_sums_in_another_order_differ_by_rounding_alone():
     made = training.Trainer(SMALL, random_images(1024), turns=(0, 0, 97))
     state, found = made.run(made.init([0], 3), np.zeros((3, 2)), 0.1, [0], 0, 4)
@@ -239,6 +266,7 @@ def test_sums_in_another_order_differ_by_rounding_alone():
     assert changes[1] == 0
 
 
+@pytest.mark.slow
 def test_signs_differ_where_weights_do():
     u = SMALL.init(jax.random.key(0))
     lanes = jax.tree.map(lambda v: jnp.stack([v, -v]), u)
@@ -260,6 +288,7 @@ def test_radius_spends_all_of_eps():
     assert minimality.radius(0.0, 2.0, 1.0) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_end_point_is_minimal_in_its_certified_ball():
     network, eps = networks.mlp((6, 5)), 0.5
     images = random_images(500)

@@ -106,5 +106,5 @@ def signs(studies: dict[str, Any]) -> Any:
         axes.loglog(eps, np.where(share > 0, share, np.nan), "o-", ms=3, label=title)
     axes.set_xlabel(r"$\epsilon$")
     axes.set_ylabel("share of signs changed, last iteration, 64 bits")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from benchmarks.experiments.records import numbers
+from benchmarks.experiments.records import numbers, percent_right
 from benchmarks.experiments.settings import NETWORKS
 
 matplotlib.use("Agg")
@@ -111,7 +111,7 @@ def gap_figure(result: dict[str, Any]) -> Any:
 
 
 def training_figure(result: dict[str, Any]) -> Any:
-    """Batch loss, and accuracies, as far as they were trained; means over the seeds."""
+    """Batch loss and accuracies, means of the seeds that did not diverge."""
     lanes = [("not smoothed", result["reference training"], 0, "k")]
     if "training" in result:
         smooth = result["training"]
@@ -124,12 +124,16 @@ def training_figure(result: dict[str, Any]) -> Any:
     per_epoch = result["train images"] // result["settings"]["batch"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, run, lane, color in lanes:
-        loss = numbers(run["loss"])[:, lane].mean(axis=0)
+        loss = numbers(run["loss"])[:, lane]
+        kept = np.isfinite(loss).all(axis=1)
+        if not kept.any():
+            continue
+        loss = loss[kept].mean(axis=0)
         epochs = np.arange(len(loss)) * run["stride"] / per_epoch
         left.semilogy(epochs, loss, color=color, lw=0.8, label=name)
         for split, style in (("train", "-o"), (held, "--s")):
             at = np.asarray(run[f"{split}: accuracy @"]) / per_epoch
-            values = 100 * numbers(run[f"{split}: accuracy"])[:, lane].mean(axis=0)
+            values = percent_right(run, split)[kept, lane].mean(axis=0)
             right.plot(at, values, style, color=color, ms=3, lw=1)
     left.set_xlabel("epoch")
     left.set_ylabel("objective on the batch")

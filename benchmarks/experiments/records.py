@@ -129,3 +129,12 @@ def rounded(values: np.ndarray, digits: int = _DIGITS) -> Any:
         return [rounded(v, digits) for v in values]
     value = float(values)
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+def percent_right(run: dict[str, Any], split: str) -> np.ndarray:
+    """Accuracies on a split in percent, with NaN where the run had diverged."""
+    return np.where(
+        np.isfinite(numbers(run[f"{split}: loss"])),
+        100 * numbers(run[f"{split}: accuracy"]),
+        np.nan,
+    )

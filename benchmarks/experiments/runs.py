@@ -95,18 +95,20 @@ class Experiment:
         self._stage("reference-training", *each, *whole, reporter)
 
     def radii(self) -> np.ndarray:
-        """R_t: the largest norm of each layer along all non-smooth runs, rounded up."""
-        norms = [
-            part["norms"].max(axis=(0, 1, 2))
-            for stage in ("reference", "reference-training")
-            for part in self.parts(stage)
-        ]
-        starts = [
-            part["initial norms"].max(axis=(0, 1))
-            for stage in ("reference", "reference-training")
-            for part in self.parts(stage)
-        ]
-        return np.ceil(np.max(np.stack(norms + starts), axis=0).astype(np.float64) * 1e4) / 1e4
+        """R_t: the largest norm of each layer along the non-smooth runs, rounded up.
+
+        A run that diverges is left out: there is no ball that it stays in.
+        """
+        largest = []
+        for stage in ("reference", "reference-training"):
+            for part in self.parts(stage):
+                # (seeds, lanes, iterations, layers), and the same without iterations.
+                for run, start in zip(part["norms"], part["initial norms"], strict=True):
+                    if np.isfinite(run).all():
+                        largest += [run.max(axis=(0, 1)), start.max(axis=0)]
+        if not largest:
+            raise ArithmeticError("every non-smooth run diverged: the step is too long")
+        return np.ceil(np.max(np.stack(largest), axis=0).astype(np.float64) * 1e4) / 1e4
 
     def certify(self) -> None:
         """Certificates of all accuracies on the balls of the recorded radii."""

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.experiments import smoothing
 from benchmarks.experiments.networks import Network, convnet, mlp
 from benchmarks.experiments.plots import FIGURES, RESULTS, ROOT
-from benchmarks.experiments.records import numbers
+from benchmarks.experiments.records import numbers, percent_right
 from benchmarks.experiments.settings import NETWORKS
 from tests.reference import paper
 
@@ -44,7 +44,8 @@ def mean(values: Any) -> str:
         return figure(float(values[0]))
     finite = np.isfinite(values)
     kept = values[finite]
-    return f"{figure(kept.mean())} ± {figure(kept.std())}" + diverged(finite)
+    spread = f" ± {figure(kept.std())}" if len(kept) > 1 else ""
+    return (f"{figure(kept.mean())}{spread}" if len(kept) else "–") + diverged(finite)
 
 
 def diverged(finite: np.ndarray) -> str:
@@ -126,7 +127,7 @@ def results_table(run: dict[str, Any], held: str) -> str:
         row = ["not smoothed" if eps == 0 else f"{eps:g}"]
         for split in ("train", held):
             row.append(mean(numbers(run[f"{split}: loss"])[:, lane, -1]))
-            row.append(mean(100 * numbers(run[f"{split}: accuracy"])[:, lane, -1]))
+            row.append(mean(percent_right(run, split)[:, lane, -1]))
         rows.append(row)
     header = ["ε", "train loss", "train accuracy, %", f"loss, {held}", f"accuracy, %, {held}"]
     return markdown(header, rows)

@@ -100,14 +100,17 @@ class _Environment:
 
     def equation(self, node: Equation) -> Sequence[Any]:
         # An equation without results is an effect, or nothing at all.
-        replacement = self.replacements.get(node.outputs[0]) if node.outputs else None
-        if replacement is not None:
-            inputs = map(self.read, replacement.inputs)
-            return replacement.compute(replacement.accuracy, *inputs)
+        if node.outputs and node.outputs[0] in self.replacements:
+            return self.replaced(node.outputs[0])
         if node.loop is not None and self._replaces(node.loop.body):
             with node.eqn.ctx.manager:
                 return self.loop(node.loop)
         return bind_equation(node.eqn, map(self.read, node.inputs))
+
+    def replaced(self, output: Value) -> Sequence[Any]:
+        """What is computed instead of the equation with that first output."""
+        replacement = self.replacements[output]
+        return replacement.compute(replacement.accuracy, *map(self.read, replacement.inputs))
 
     def changes(self, node: Call | Switch) -> bool:
         """Whether something inside is replaced, or read by what is replaced outside."""
@@ -135,6 +138,13 @@ class _Environment:
         return False
 
     def switch(self, node: Switch) -> Sequence[Any]:
+        """Results of a cond, of which some may be replaced."""
+        found = {v: self.replaced(v)[0] for v in node.outputs if v in self.replacements}
+        if len(found) == len(node.outputs):
+            return list(found.values())
+        return [found.get(v, x) for v, x in zip(node.outputs, self.chosen(node), strict=True)]
+
+    def chosen(self, node: Switch) -> Sequence[Any]:
         """The branch that is taken, or a `jax.lax.switch` over all."""
         if node in self.resolved.taken:
             body, results = node.branches[self.resolved.taken[node]]

@@ -192,6 +192,12 @@ class Call:
         """Whether the body is to be recomputed in the backward pass."""
         return self.eqn.primitive is primitives.remat_p
 
+    @property
+    def plain(self) -> bool:
+        """Whether its body may stand in its place: no derivative of its own, no recomputation."""
+        own = self.eqn.primitive in _compat.CUSTOM_DERIVATIVES
+        return not own and not self.rematerialised
+
 
 Node = Equation | Call | Switch
 

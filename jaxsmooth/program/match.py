@@ -8,8 +8,9 @@ computes its result is replaced by one `Equation` whose primitive is the composi
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_
 from jaxsmooth.program.layout import Producers
 
 LOGADDEXP = Primitive("logaddexp")
+LENGTH = Primitive("length")
+"""√(x² + y² + … + c) of its operands, elementwise; ``offset`` is the number c >= 0."""
 
 _IGNORED = frozenset({"sharding", "out_sharding", "name", "weak_type"})
 _COMMUTATIVE = frozenset({p.add_p, p.mul_p, p.max_p, p.min_p})
@@ -37,12 +40,14 @@ class Composite:
       last: primitives that may compute its result.
       operands: ``operands(equation, producers)`` gives shapes and dtypes of the reference's
         operands if the equation computes its result; None if it does not.
+      params: those of the equation that stands for it.
     """
 
     key: Primitive
     function: Callable[..., Any]
     last: frozenset[Any]
     operands: Callable[[Equation, Producers], tuple[jax.ShapeDtypeStruct, ...] | None]
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 def _scalars(equation: Equation, producers: Producers) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -58,6 +63,18 @@ COMPOSITES = (
         lambda x, y: jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y))),
         frozenset({p.add_p}),
         _scalars,
+    ),
+    Composite(LENGTH, jnp.hypot, frozenset({p.select_n_p}), _scalars, {"offset": 0.0}),
+    # Choices by a comparison of what is chosen from.
+    *(
+        Composite(key, function, frozenset({p.select_n_p}), _scalars)
+        for above, below in ((operator.gt, operator.lt), (operator.ge, operator.le))
+        for key, function in (
+            (p.max_p, lambda x, y, c=above: jnp.where(c(x, y), x, y)),
+            (p.max_p, lambda x, y, c=below: jnp.where(c(x, y), y, x)),
+            (p.min_p, lambda x, y, c=above: jnp.where(c(x, y), y, x)),
+            (p.min_p, lambda x, y, c=below: jnp.where(c(x, y), x, y)),
+        )
     ),
 )
 """Composites that every program is searched for."""
@@ -102,7 +119,7 @@ def composites(
 def _recognise(
     equation: Equation, producers: Producers, wanted: Sequence[Composite]
 ) -> Equation | None:
-    if equation.eqn is None or len(equation.outputs) != 1:
+    if len(equation.outputs) != 1:
         return None
     if not jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
         return None
@@ -110,18 +127,39 @@ def _recognise(
         if equation.primitive not in composite.last:
             continue
         operands = composite.operands(equation, producers)
-        if operands is None:
-            continue
-        reference = _reference(composite.function, operands)
-        bindings: dict[Value, Atom] = {}
-        end = reference.graph.outputs[0]
-        if not isinstance(end, Value) or end not in reference.producers:
-            continue
-        if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
-            continue
-        inputs = tuple(bindings[v] for v in reference.graph.inputs)
-        return Equation(composite.key, {}, inputs, equation.outputs, equation.path, equation.source)
+        inputs = None if operands is None else matched(
+            composite.function, operands, equation, producers
+        )  # fmt: skip
+        if inputs is not None:
+            return Equation(
+                composite.key, composite.params, inputs, equation.outputs, equation.path,
+                equation.source,
+            )  # fmt: skip
     return None
+
+
+def matched(
+    function: Callable[..., Any],
+    operands: tuple[jax.ShapeDtypeStruct, ...],
+    equation: Equation,
+    producers: Producers,
+) -> tuple[Atom, ...] | None:
+    """What an equation computes that function of; None if it computes something else.
+
+    Args:
+      function: the reference, of which equal objects are traced once.
+      operands: shapes and dtypes of its operands.
+      equation: the last equation of what may compute it.
+      producers: the equations before.
+    """
+    reference = _reference(function, operands)
+    bindings: dict[Value, Atom] = {}
+    end = reference.graph.outputs[0]
+    if not isinstance(end, Value) or end not in reference.producers:
+        return None
+    if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
+        return None
+    return tuple(bindings[v] for v in reference.graph.inputs)
 
 
 def _same_equation(
@@ -156,9 +194,9 @@ def _same_atom(
     bindings: dict[Value, Atom],
 ) -> bool:
     if isinstance(wanted, Literal):
-        return isinstance(found, Literal) and np.array_equal(wanted.value, found.value)
+        return _identical(wanted, _narrow(found, producers))
     if wanted in bindings:
-        return _identical(bindings[wanted], found)
+        return _identical(_narrow(bindings[wanted], producers), _narrow(found, producers))
     producer = reference.producers.get(wanted)
     if producer is None:
         bindings[wanted] = found
@@ -168,6 +206,14 @@ def _same_atom(
         return False
     bindings[wanted] = found
     return True
+
+
+def _narrow(atom: Atom, producers: Producers) -> Atom:
+    """The scalar that an array repeats, or the atom itself."""
+    equation = producers.get(atom) if isinstance(atom, Value) else None
+    if equation is None or equation.primitive is not p.broadcast_in_dim_p:
+        return atom
+    return equation.inputs[0] if equation.inputs[0].shape == () else atom
 
 
 def _identical(a: Atom, b: Atom) -> bool:

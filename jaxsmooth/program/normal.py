@@ -1,10 +1,10 @@
 """The normal form that the analysis reads: what is known is folded, the rest is flat.
 
 An equation whose operands are all known is evaluated once, as the program itself would
-evaluate it; its value as computed is the constant that f and f_eps both use. Composites
-are recognised, and operands of elementwise equations are broadcast to one shape. Of a
-branch that is known only the one taken remains, of another one the selection among all. The
-body of a loop is in normal form itself.
+evaluate it; its value as computed is the constant that f and f_eps both use. What is
+computed twice is one value. Composites are recognised, and operands of elementwise equations
+are broadcast to one shape. Of a branch that is known only the one taken remains, of another
+one the selection among all. The body of a loop is in normal form itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive
 from jaxsmooth.program import loops
+from jaxsmooth.program.common import Scope, unified
 from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import (
@@ -35,9 +36,12 @@ from jaxsmooth.program.graph import (
     flatten,
     live,
 )
+from jaxsmooth.program.groups import grouped
+from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
-from jaxsmooth.program.match import COMPOSITES, LOGADDEXP, Composite, composites
+from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
 from jaxsmooth.program.norms import norms
+from jaxsmooth.program.selections import selections
 from jaxsmooth.program.simplify import simplified
 
 ELEMENTWISE = frozenset(
@@ -45,7 +49,7 @@ ELEMENTWISE = frozenset(
         primitive("polynomial_p"),
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
-        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP,
+        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP, LENGTH,
     }
 )  # fmt: skip
 
@@ -65,6 +69,7 @@ class Normal:
       resolved: branches taken and trip counts.
       decides: values that choose a branch, with its cond.
       stopped: the ``stop_gradient`` equations of values that change with those arguments.
+      instead: for values that the program computes again, the one that stands for them.
     """
 
     graph: Graph
@@ -76,6 +81,7 @@ class Normal:
     resolved: Resolved = field(default_factory=Resolved)
     decides: dict[Value, Switch] = field(default_factory=dict)
     stopped: list[Equation] = field(default_factory=list)
+    instead: dict[Value, Value] = field(default_factory=dict)
 
     def all_equations(self) -> Iterator[Equation]:
         """The equations of all levels, a loop's own before those in its body."""
@@ -159,11 +165,15 @@ class _Normaliser:
         found.wanted.update(a for e in kept for a in e.inputs)
         found.walk(body)
         values, narrow = self.normal.known, self.normal.narrow
+        equations = self._unified(found)
         folded = [*found.folded, *found.ahead]
-        equations = composites(found.equations, outputs, folded, self.wanted)
+        equations = selections(equations, outputs, folded)
+        equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
+        equations = grouped(equations, outputs, values)
         equations = exponentials(equations, outputs)
         equations = norms(equations, outputs, values)
+        equations = lengths(equations, outputs, values)
         equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]
         for equation in equations:
             found.vary(equation)
@@ -172,6 +182,15 @@ class _Normaliser:
         for rewrite in self.rewrites:
             equations = rewrite(equations, outputs, values, self.normal.varies)
         return equations, found.ahead
+
+    def _unified(self, found: _Level) -> list[Equation]:
+        """The equations of a level with what is computed again as copies."""
+        normal = self.normal
+        equations, instead = unified(found.equations, normal.known, found.scopes)
+        normal.instead.update(instead)
+        for value in normal.decides.keys() & instead.keys():
+            normal.decides.setdefault(instead[value], normal.decides[value])
+        return equations
 
     def _stop(
         self, equations: Sequence[Equation], outputs: Sequence[Atom], halts: set[Value]
@@ -204,6 +223,10 @@ class _Level:
     # Whether stop_gradient makes a constant here, and the results that are such.
     stops: bool = False
     halts: set[Value] = field(default_factory=set)
+    # How many scopes there are, where the walk is, and where the equations are.
+    count: int = 0
+    scope: Scope = ()
+    scopes: dict[Value, Scope] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.wanted.update(self.outputs)
@@ -226,12 +249,22 @@ class _Level:
     def walk(self, body: Sequence[Node]) -> None:
         for node in body:
             if isinstance(node, Call):
-                self.walk(node.body)
+                if node.plain:
+                    self.walk(node.body)
+                else:
+                    self.within(node.body)
             elif isinstance(node, Switch):
                 if not self.wanted.isdisjoint(node.outputs):
                     self.switch(node)
             elif not self.wanted.isdisjoint(node.outputs):
                 self.equation(node)
+
+    def within(self, body: Sequence[Node]) -> None:
+        """Walk a body of whose values none is to be read outside."""
+        around, self.count = self.scope, self.count + 1
+        self.scope = (*around, self.count)
+        self.walk(body)
+        self.scope = around
 
     def equation(self, equation: Equation) -> None:
         if all(map(self.fixed, equation.inputs)):
@@ -247,6 +280,8 @@ class _Level:
                 self.halts.update(equation.outputs)
             self.equations.append(equation)
             self.vary(equation)
+            if self.scope and equation.outputs:
+                self.scopes[equation.outputs[0]] = self.scope
 
     def switch(self, node: Switch) -> None:
         which = node.which
@@ -257,19 +292,23 @@ class _Level:
             self.walk(node.branches[index][0])
             results = node.copies(index)
         else:
-            self.decided_by(node)
+            which = self.decided_by(node)
             # Of a branch that may not be taken no value can be read.
             stops, self.stops = self.stops, False
             for body, _ in node.branches:
-                self.walk(body)
+                self.within(body)
             self.stops = stops
-            results = node.selections()
+            results = [replace(e, inputs=(which, *e.inputs[1:])) for e in node.selections()]
         for equation in results:
             if equation.outputs[0] in self.wanted:
                 self.equation(equation)
 
-    def decided_by(self, node: Switch) -> None:
-        """Note what the index of a branch is computed from by comparisons and logic."""
+    def decided_by(self, node: Switch) -> Atom:
+        """Note what the index of a branch is computed from by comparisons and logic.
+
+        Returns:
+          The index; of a choice between two, the truth value that it was made of if it was.
+        """
         producers = {v: e for e in self.equations for v in e.outputs}
         pending: list[Atom] = [node.which]
         while pending:
@@ -279,6 +318,11 @@ class _Level:
             self.normal.decides.setdefault(atom, node)
             if atom in producers:
                 pending.extend(producers[atom].inputs)
+        made = producers.get(node.which) if isinstance(node.which, Value) else None
+        if made is None or made.primitive is not p.convert_element_type_p:
+            return node.which
+        (truth,) = made.inputs
+        return truth if truth.dtype == np.bool_ and len(node.branches) == 2 else node.which
 
     def loop(self, equation: Equation) -> None:
         """A loop of which something is unknown."""

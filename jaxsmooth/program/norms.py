@@ -170,24 +170,33 @@ class _Finder:
         return replace(inner, layout=layout)
 
     def _plain_squares(self, atom: Atom, offset: float) -> _Squares | None:
+        layout, atom = self._unfloored(atom)
         found = self.sum(atom)
-        if found is not None:
-            z = self.root_of_square(found.x)
-            if z is None or not found.factor > 0 or z.shape != found.x.shape:
-                return None
-            return _Squares(z, found.axes, found.layout, found.factor, offset)
-        return self._variance(atom, offset) if offset > 0 else None
+        if found is None:
+            return self._variance(layout, atom, offset) if offset > 0 else None
+        z = self.root_of_square(found.x)
+        if z is None or not found.factor > 0 or z.shape != found.x.shape:
+            return None
+        layout = through(layout, found.layout)
+        return _Squares(z, found.axes, layout, found.factor, offset)
 
-    def _variance(self, atom: Atom, offset: float) -> _Squares | None:
-        """mean(x²) - mean(x)², which is never negative."""
+    def _unfloored(self, atom: Atom) -> tuple[Axes, Atom]:
+        """Layout and root of an atom, of max(x, c) with a number c <= 0 those of x.
+
+        It is for what is never negative.
+        """
         around = origin(atom, self.producers)
         equation = producer(around.root, self.producers)
         if equation is not None and equation.primitive is p.max_p:
             for inner, other in (equation.inputs, equation.inputs[::-1]):
                 floor = self.number(other)
-                if floor is not None and floor <= 0:
-                    equation = producer(inner, self.producers)
-                    break
+                if floor is not None and floor <= 0 and inner.shape == equation.outputs[0].shape:
+                    return around.axes, inner
+        return around.axes, around.root
+
+    def _variance(self, around: Axes, atom: Atom, offset: float) -> _Squares | None:
+        """mean(x²) - mean(x)², which is never negative."""
+        equation = producer(atom, self.producers)
         if equation is None or equation.primitive is not p.sub_p:
             return None
         second, first = self.mean(equation.inputs[0]), self.root_of_square(equation.inputs[1])
@@ -198,7 +207,7 @@ class _Finder:
         same = bare(first.x, self.producers) is bare(x, self.producers)
         if not (same and first.axes == second.axes and first.layout == second.layout):
             return None
-        layout = through(around.axes, second.layout)
+        layout = through(around, second.layout)
         centered = self._centered_of(x, second.axes)
         return _Squares(centered, second.axes, layout, second.factor, offset)
 

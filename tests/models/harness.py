@@ -45,10 +45,6 @@ LAYER_NORM = known(
     "ranges of the residual stream are so wide that the deviation that a layer norm divides by "
     "may be 0: each multiplies the Lipschitz constant by 1/sqrt(epsilon)"
 )
-NO_SHARE = known(
-    "a site that only another site's error makes active gets no share of the budget: its kink "
-    "stays, and the smoothness constant is infinite"
-)
 
 
 def cases(builds: Sequence[Callable], marks: Mapping[Callable, Any] | None = None) -> list[Any]:

@@ -11,7 +11,6 @@ import pytest
 from flax import nnx
 
 from tests.models.harness import (
-    NO_SHARE,
     Model,
     cases,
     check_inputs_in_a_box,
@@ -97,11 +96,11 @@ def model_with(loss):
     )
 
 
-@pytest.mark.parametrize("loss", cases(LOSSES, {multiclass_hinge: NO_SHARE}))
+@pytest.mark.parametrize("loss", cases(LOSSES))
 def test_inputs_in_a_box(loss):
     check_inputs_in_a_box(model_with(loss))
 
 
-@pytest.mark.parametrize("loss", cases(LOSSES, {huber: NO_SHARE}))
+@pytest.mark.parametrize("loss", cases(LOSSES))
 def test_training(loss):
     check_training(model_with(loss))

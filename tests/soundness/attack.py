@@ -83,6 +83,10 @@ class Attack:
         self.certificate = found
         if not found.error <= eps * (1 + 4 * self.roundoff):
             e.contradict(f"certified error {found.error} exceeds eps {eps}")
+        chosen = p.options["allocation"] != "explicit" and eps > 0
+        # Traced constants have the range of the dtype.
+        if chosen and (p.double or not p.traced) and not np.isfinite(found.smoothness):
+            e.contradict(f"no accuracy makes the smoothness constant {found.smoothness} finite")
         e.claim("error", found.error)
         e.claim("bound", found.bound)
         e.claim("lipschitz", found.lipschitz)

@@ -118,6 +118,9 @@ REDUCTIONS = {
     "l1": lambda x: jnp.sum(jnp.abs(x), -1),
     "variance": lambda x: jnp.var(x, -1),
     "smooth norm": lambda x: jnp.sqrt(0.1 + jnp.sum(x**2, -1)),
+    "entries at the argmax": lambda x: (
+        jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1], dtype=x.dtype) * x
+    ).sum(-1),
     "norm": lambda x: jnp.linalg.norm(x, axis=-1),
     "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
     "logsumexp by hand": lambda x: jnp.log(jnp.sum(jnp.exp(jnp.tanh(x)), -1)),
@@ -181,5 +184,23 @@ STRUCTURE = {
     "scatter subtract": lambda x: x.at[jnp.zeros(x.shape[0], int)].subtract(jnp.flip(x, 0)),
     "update slice": lambda x: lax.dynamic_update_slice_in_dim(x, 2 * x[-1:], 0, 0),
     "segment sum": lambda x: jax.ops.segment_sum(x, jnp.arange(x.shape[0]) % 2, 2),
+    "hypot": lambda x: jnp.hypot(x, jnp.roll(x, 1, -1)),
+    "hypot with 0.3": lambda x: jnp.hypot(x, jnp.asarray(0.3, x.dtype)),
+    "length written out": lambda x: jnp.sqrt(x**2 + jnp.flip(x, -1) ** 2 + 0.05),
+    "where of what is read again": lambda x: jnp.where(x[0] > 0, x[0], 0.1 * x[0]) * x,
+    "larger of neighbours by where": lambda x: jnp.where(
+        x > jnp.roll(x, 1, -1), x, jnp.roll(x, 1, -1)
+    ),
+    "smaller than the mean by where": lambda x: jnp.where(x <= x.mean(), x, x.mean()),
+    "what is computed again": lambda x: jax.nn.relu(x[-1]) * x - jnp.abs(jax.nn.relu(x[-1])),
+    "branches that meet": lambda x: (
+        lax.cond(
+            x.ravel()[0] > 0.1, lambda: 0.05 + 0.5 * x.ravel()[0], lambda: jnp.abs(x.ravel()[0])
+        )
+        + x
+    ),
+    "larger of two by branches": lambda x: (
+        lax.cond(jnp.sum(x) < x.ravel()[0], lambda: x.ravel()[0], lambda: jnp.sum(x)) * x
+    ),
     "outer product": lambda x: jnp.outer(x, x)[:3, :3] if x.ndim == 1 else x,
 }
