@@ -228,8 +228,7 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         replaced[found.equation.outputs[0]] = Replacement(inputs, compute, accuracy, steps)
     accuracies = [r.accuracy for r in replaced.values()]
     constants_ = list(graph.constants.values())
-    again = [v for v, first in normal.instead.items() if first in replaced]
-    stopped = downstream(normal.stopped, graph, [*replaced, *again])
+    stopped = downstream(normal.stopped, graph, list(_repeated(replaced, normal.instead)))
 
     def run(values: Sequence[Any], accuracies: Any, arguments: Sequence[Any]) -> list[Any]:
         replacements = {
@@ -241,14 +240,20 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         exact = exactly(graph, stopped, arguments, closed_over, normal.resolved)
         for output, value in exact.items():
             replacements[output] = Replacement((), lambda _, v=value: [v])
-        for value, first in normal.instead.items():
-            if first in replacements:
-                replacements[value] = replacements[first]
-        return evaluate(graph, arguments, replacements, closed_over, normal.resolved)
+        everywhere = _repeated(replacements, normal.instead)
+        return evaluate(graph, arguments, everywhere, closed_over, normal.resolved)
 
     if not is_traced(*accuracies, *constants_):
         run = jax.jit(run)
     return functools.partial(run, constants_, accuracies)
+
+
+def _repeated(
+    replacements: Mapping[Value, Replacement], instead: Mapping[Value, Value]
+) -> dict[Value, Replacement]:
+    """The replacements, also of what the program computes again."""
+    again = {v: replacements[first] for v, first in instead.items() if first in replacements}
+    return {**replacements, **again}
 
 
 def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Sequence[Any]:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import pages
 from benchmarks.peers import run_jaxsmooth, sampling, tables, verdicts
 from benchmarks.peers.__main__ import peer_option
 from benchmarks.peers.jax_functions import FUNCTIONS
@@ -80,4 +81,4 @@ def test_every_tool_had_the_same_functions():
 
 def test_the_page_shows_what_is_recorded():
     page = tables.PAGE.read_text(encoding="utf-8")
-    assert tables.filled(page, tables.blocks(RECORDED)) == page
+    assert pages.filled(page, tables.blocks(RECORDED)) == page

@@ -7,30 +7,26 @@ prints them as Markdown, or puts them into the page between its markers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from benchmarks import pages
 from benchmarks.experiments import smoothing
 from benchmarks.experiments.networks import Network, convnet, mlp
 from benchmarks.experiments.plots import FIGURES, RESULTS, ROOT
 from benchmarks.experiments.records import numbers, percent_right
 from benchmarks.experiments.settings import NETWORKS
+from benchmarks.pages import markdown
 from tests.reference import paper
 
 PAGE = ROOT / "docs" / "experiments.md"
 NOT_RUN = "not run yet"
 _PRINTED_LOSS = 2.0  # the paper's Lipschitz constant of the logistic loss; √2 is right
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def figure(value: float) -> str:
@@ -238,11 +234,8 @@ def blocks() -> dict[str, str]:
     return found
 
 
-def filled(page: str, tables: dict[str, str]) -> str:
+def filled(page: str, tables: Mapping[str, str]) -> str:
     """The page with its tables and figures; what was not run is said to be so."""
-
-    def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n\n{tables.get(match[2], NOT_RUN)}\n\n{match[3]}"
 
     def image(match: re.Match[str]) -> str:
         name = f"{match[2]}.png"
@@ -250,22 +243,9 @@ def filled(page: str, tables: dict[str, str]) -> str:
         shown = text if (FIGURES / name).exists() else f"{match[3]}: {NOT_RUN}"
         return f"{match[1]}\n\n{shown}\n\n{match[4]}"
 
-    end = r"\n.*?(<!-- end -->)"
-    page = re.sub(rf"(<!-- table: ([\w-]+) -->){end}", table, page, flags=re.DOTALL)
-    return re.sub(rf"(<!-- figure: ([\w-]+): (.*?) -->){end}", image, page, flags=re.DOTALL)
-
-
-def main() -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="The tables of docs/experiments.md.")
-    parser.add_argument("--write", action="store_true", help="into the page")
-    tables = blocks()
-    if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text(), tables))
-    else:
-        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
-    return 0
+    pattern = r"(<!-- figure: ([\w-]+): (.*?) -->)\n.*?(<!-- end -->)"
+    return re.sub(pattern, image, pages.filled(page, tables, NOT_RUN), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(pages.command(PAGE, blocks, filled))

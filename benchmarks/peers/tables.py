@@ -7,14 +7,13 @@ prints them as Markdown, or puts them into the page between its markers.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import command, markdown
 from benchmarks.peers.verdicts import HANDLED, INEXPRESSIBLE, INFINITE, REFUSED, WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +26,6 @@ TOOLS = {
     "immrax": "immrax",
     "auto_lirpa": "auto_LiRPA",
 }
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(result: dict[str, Any]) -> str:
@@ -154,27 +147,5 @@ def blocks(recorded: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def filled(page: str, tables: dict[str, str]) -> str:
-    """The page with its tables."""
-
-    def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n\n{tables[match[2]]}\n\n{match[3]}"
-
-    pattern = r"(<!-- table: ([\w-]+) -->)\n.*?(<!-- end -->)"
-    return re.sub(pattern, table, page, flags=re.DOTALL)
-
-
-def main() -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="The tables of docs/comparison.md.")
-    parser.add_argument("--write", action="store_true", help="into the page")
-    tables = blocks(json.loads(RESULTS.read_text()))
-    if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text(), tables))
-    else:
-        print("\n\n".join(f"{name}\n\n{table}" for name, table in tables.items()))
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command(PAGE, lambda: blocks(json.loads(RESULTS.read_text()))))

@@ -70,6 +70,12 @@ class Range:
         xp = namespace(self.lo, self.hi)
         return xp.maximum(xp.abs(self.lo), xp.abs(self.hi))
 
+    @property
+    def absmin(self) -> Array:
+        """Elementwise lower bound of |v|."""
+        xp = namespace(self.lo, self.hi)
+        return xp.maximum(xp.maximum(self.lo, -self.hi), 0.0)
+
     @cached_property
     def spread(self) -> Array:
         """Elementwise bound of |v - center|."""

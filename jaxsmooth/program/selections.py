@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, live
-from jaxsmooth.program.layout import Producers
+from jaxsmooth.program.layout import Producers, producer
 from jaxsmooth.program.match import matched
 
 _INDICES = {p.argmax_p: (jnp.argmax, p.reduce_max_p), p.argmin_p: (jnp.argmin, p.reduce_min_p)}
@@ -70,7 +70,7 @@ def _candidates(equation: Equation, producers: Producers) -> Iterator[tuple[tupl
         return
     pick: Equation | None = equation
     while pick is not None and pick.primitive in _SHAPED:
-        pick = producers.get(pick.inputs[0])  # type: ignore[arg-type]
+        pick = producer(pick.inputs[0], producers)
     if pick is None or pick.primitive not in _PICKS:
         return
     shape = pick.inputs[0].shape

@@ -35,11 +35,6 @@ from jaxsmooth.program.match import LENGTH
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
 
-def _least(x: Range) -> Array:
-    """Lower bound of |x|, elementwise."""
-    return namespace(x.lo, x.hi).maximum(namespace(x.lo, x.hi).maximum(x.lo, -x.hi), 0.0)
-
-
 def _root(squares: Sequence[Array], offset: float) -> Array:
     total = reduce(lambda a, b: a + b, squares) + offset
     return namespace(total).sqrt(total)
@@ -62,7 +57,7 @@ class LengthRule(KinkRule):
             terms = 2 * len(eq.ranges) + 8
             low, high = (
                 _root([times(v, v) for v in values], 0.0)
-                for values in ([_least(x) for x in eq.ranges], [x.absmax for x in eq.ranges])
+                for values in ([x.absmin for x in eq.ranges], [x.absmax for x in eq.ranges])
             )
             xp = namespace(low, high)
             # Squares of the smallest numbers are 0.

@@ -64,7 +64,7 @@ class _Slices(AlongAxes):
 
         def compute() -> tuple[Array, Array]:
             (x,), axes = eq.ranges, self.axes(eq)
-            least = down(norm2(_least(x), axes), 2 * self.terms(eq))
+            least = down(norm2(x.absmin, axes), 2 * self.terms(eq))
             xp = namespace(least, x.radius)
             center = norm2(x.center, axes)
             by_ball = down(center, 2 * self.terms(eq)) - up(x.radius)
@@ -84,12 +84,6 @@ class _Slices(AlongAxes):
         """Lower bound of s on every slice."""
         low = self.value(eq, self.ends(eq)[0], False)
         return namespace(low).maximum(low, down(math.sqrt(self.offset(eq)), 4))
-
-
-def _least(x: Range) -> Array:
-    """Lower bound of |x|, elementwise."""
-    xp = namespace(x.lo, x.hi)
-    return xp.maximum(xp.maximum(x.lo, -x.hi), 0.0)
 
 
 def _inverse(s: Array) -> Array:
@@ -242,7 +236,7 @@ class NormalisedRule(_Slices, Rule):
         a, c, terms = self.scale(eq), self.offset(eq), self.terms(eq)
         inverse = self.inverse(eq)
         # Of the other entries of the slice, the sum of squares at least and at most.
-        small, large = _least(x), x.absmax
+        small, large = x.absmin, x.absmax
         least = self.total(eq, small * small) - small * small
         least = xp.maximum(least - up(self.total(eq, small * small)) * gamma(terms, least), 0.0)
         most = self.total(eq, large * large) - large * large
