@@ -47,6 +47,7 @@ class Range:
       radius: bound of ‖v - center‖₂ over the whole variable.
       gains: shape (J,), one per leaf of the arguments.
       rest: part of the radius that no leaf accounts for.
+      size: bound of ‖v‖₂ besides those that the interval and the ball imply.
       memo: what was computed from the range, by whoever computed it; the ranges of
         arguments live as long as the problem, so that their norms are computed once.
     """
@@ -57,6 +58,7 @@ class Range:
     radius: Array
     gains: Array
     rest: Array
+    size: Array = np.inf
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -94,10 +96,22 @@ class Range:
             self.memo[key] = self._slices(axes)
         return self.memo[key]
 
+    def apart(self, axes: tuple[int, ...]) -> Array:
+        """Bound of the 2-norm of every slice of v - center along the axes.
+
+        A rule that knows a better one writes it into the memo.
+        """
+        key = ("apart", axes)
+        if key not in self.memo:
+            by_entries = norm2(self.spread, axes)
+            self.memo[key] = namespace(by_entries, self.radius).minimum(by_entries, self.radius)
+        return self.memo[key]
+
     def _slices(self, axes: tuple[int, ...] | None) -> Array:
-        by_ball = up(norm2(self.center, axes) + self.radius)
-        xp = namespace(by_ball, self.lo, self.hi)
-        return xp.minimum(norm2(self.absmax, axes), by_ball)
+        by_ball = self.radius if axes is None else self.apart(axes)
+        by_ball = up(norm2(self.center, axes) + by_ball)
+        xp = namespace(by_ball, self.lo, self.hi, self.size)
+        return xp.minimum(norm2(self.absmax, axes), xp.minimum(by_ball, self.size))
 
 
 def point(value: Array, leaves: int) -> Range:
@@ -124,6 +138,7 @@ def enclose(
     gains: Array,
     rest: Array,
     radius: Any = np.inf,
+    size: Any = np.inf,
 ) -> Range:
     """The tightest range that these facts imply together.
 
@@ -134,6 +149,7 @@ def enclose(
         from any v there (projections onto convex sets do not expand).
       gains, rest: bound of ‖v - center‖ as in the module.
       radius: another bound of ‖v - center‖, if one is known.
+      size: a bound of ‖v‖, if one is known.
     """
     reach = up(radii.radius(gains) + rest)
     xp = namespace(lo, hi, center, reach, radius)
@@ -146,7 +162,29 @@ def enclose(
     lo = xp.maximum(lo, down(center - ball))
     hi = xp.minimum(hi, up(center + ball))
     ball = xp.minimum(ball, norm2(up(xp.maximum(hi - center, center - lo))))
-    return Range(lo, hi, center, ball, gains, rest)
+    return Range(lo, hi, center, ball, gains, rest, size)
+
+
+def within(
+    radii: Radii,
+    lo: Array,
+    hi: Array,
+    center: Array,
+    gains: Array,
+    rest: Array,
+    radius: Array,
+    size: Array,
+) -> Range:
+    """`enclose` of what is at most ``size`` long: its ball is around 0 where that is smaller."""
+    far = radius >= size
+    xp = namespace(center, far, size)
+    center, gains, rest, radius = (
+        xp.where(far, around_zero, around_center)
+        for around_zero, around_center in (
+            (0.0, center), (0.0, gains), (size, rest), (size, radius)
+        )
+    )  # fmt: skip
+    return enclose(radii, lo, hi, center, gains, rest, radius, size)
 
 
 def widen(r: Range, radii: Radii, lower: Array, upper: Array) -> Range:
@@ -161,6 +199,7 @@ def widen(r: Range, radii: Radii, lower: Array, upper: Array) -> Range:
         r.gains,
         up(r.rest + error),
         up(r.radius + error),
+        up(r.size + error),
     )
 
 

@@ -159,17 +159,18 @@ class BilinearRule(Rule):
             times(d[0], c[1]) + times(s[0], d[1]), times(d[0], s[1]) + times(c[0], d[1])
         )
         distance = up(xp.minimum(by_intervals, up(by_slices, 4)) + slack, 2)
-        size = up(times(s[0], s[1]), 2)
-        lo = xp.maximum(center - distance, -size)
-        hi = xp.minimum(center + distance, size)
+        most = up(times(s[0], s[1]), 2)
+        lo = xp.maximum(center - distance, -most)
+        hi = xp.minimum(center + distance, most)
         around = self._around_midpoints(eq)
         if around is not None:
             lo, hi = xp.maximum(lo, around[0]), xp.minimum(hi, around[1])
         lo, hi = lo - abs(lo) * gamma(2, lo), hi + abs(hi) * gamma(2, hi)
         gains, rest, radius = self._ball(eq)
-        return [
-            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
-        ]
+        rest, radius = up(rest + rounding), up(radius + rounding)
+        full = self.sizes(eq)
+        size = up(xp.minimum(times(full[1], x.norm), times(full[0], y.norm)))
+        return [enclose(eq.radii, lo, hi, center, gains, rest, radius, size)]
 
     def _rounding(self, eq: Local, x: Array, y: Array) -> tuple[Array, Array]:
         """Bounds of the 2-norm and of the entries of the rounding error of B(x, y)."""

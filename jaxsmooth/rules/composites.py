@@ -32,7 +32,7 @@ from jaxsmooth.math.magnitude import (
     scale,
     tighten,
 )
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, within
 from jaxsmooth.math.scalar import FACTS, softplus
 from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from jaxsmooth.program.graph import Equation
@@ -199,15 +199,9 @@ class SoftmaxRule(AlongAxes):
         rounding = norm2(center * _slack(x.center, axes))
         gains, rest = 0.5 * x.gains, up(0.5 * x.rest + rounding)
         radius = up(0.5 * x.radius + rounding)
-        # Every slice has 2-norm at most one: far from the center, a ball around 0 is smaller.
+        # Every slice has 2-norm at most one.
         whole = up(np.sqrt(center.size / max(1, self.count(eq))), 2)
-        xp = namespace(center, radius)
-        far = up(norm2(center) + radius) > whole
-        center, gains, rest, radius = (
-            xp.where(far, a, b)
-            for a, b in ((0.0, center), (0.0, gains), (whole, rest), (whole, radius))
-        )
-        return [enclose(eq.radii, lo, hi, center, gains, rest, radius)]
+        return [within(eq.radii, lo, hi, center, gains, rest, radius, whole)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -136,17 +136,17 @@ class LinearRule(Rule):
         if terms > 1:
             size = self.absolute(eq, *(abs(r.center) for r in eq.ranges))
             rounding = rounding_of(size, terms + 1)
-        gains, rest, radius = (
+        gains, rest, radius, size = (
             self.combine([up(times(f, part)) for f, part in zip(factors, parts, strict=True)])
             for parts in (
                 [r.gains for r in eq.ranges],
                 [r.rest for r in eq.ranges],
                 [r.radius for r in eq.ranges],
+                [r.size for r in eq.ranges],
             )
         )
-        return [
-            enclose(eq.radii, lo, hi, center, gains, up(rest + rounding), up(radius + rounding))
-        ]
+        rest, radius = up(rest + rounding), up(radius + rounding)
+        return [enclose(eq.radii, lo, hi, center, gains, rest, radius, size)]
 
     def _bounds(self, eq: Local) -> tuple[Array, Array]:
         """Elementwise bounds of the result."""

@@ -13,6 +13,9 @@ with t = ⟨u, a⟩ <= ‖u‖ it is 3t/s³·(1 - t²/s²). For fixed s that is 
 where it is 2/(√3 s²). Over all u with c > 0 it is largest where t = ‖u‖ = √c/2, where it is
 48/(25√5 c).
 
+Between slices z and w, z/s differs by at most 2‖z - w‖/(s(z) + s(w)) (Dunkl and Williams,
+"A simple norm inequality", 1964, of the vectors (√a z, √c)).
+
 Where c = 0 and a slice can be 0, its norm has a kink there, and is smoothed as the radial
 function φ(r) of a kernel of |r|: both eigenvalues of its Hessian, φ'' and φ'/r, are at most
 the kernel's K/μ.
@@ -31,7 +34,7 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, tiny, up
 from jaxsmooth.math.kernels import KERNELS, Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, within
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED
 from jaxsmooth.rules.composites import AlongAxes
@@ -65,9 +68,9 @@ class _Slices(AlongAxes):
         def compute() -> tuple[Array, Array]:
             (x,), axes = eq.ranges, self.axes(eq)
             least = down(norm2(x.absmin, axes), 2 * self.terms(eq))
-            xp = namespace(least, x.radius)
-            center = norm2(x.center, axes)
-            by_ball = down(center, 2 * self.terms(eq)) - up(x.radius)
+            center, apart = norm2(x.center, axes), x.apart(axes)
+            xp = namespace(least, apart)
+            by_ball = down(center, 2 * self.terms(eq)) - up(apart)
             least = xp.maximum(least, down(by_ball) - tiny(by_ball))
             shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
             return xp.maximum(least, 0.0).reshape(shape), x.slices(axes).reshape(shape)
@@ -260,24 +263,21 @@ class NormalisedRule(_Slices, Rule):
 
         hi = xp.where(x.hi > 0, end(x.hi, True), -end(x.hi, False))
         lo = xp.where(x.lo < 0, -end(x.lo, True), end(x.lo, False))
+        # Below the least value of s, what is continued there has slope 1/s as well.
         at = xp.sqrt(a * self.total(eq, x.center * x.center) + c)
         at = xp.maximum(at, 1 / inverse)
         center = x.center / at
-        # Below the least value of s the divisor is not that of the center itself.
         rounding = norm2(center * gamma(terms + 16, center) + tiny(center))
-        largest = xp.max(inverse, initial=0.0)
+        slopes = up(2 / (down(at, terms + 8) + down(1 / inverse, 2)), 4)
+        slopes = xp.where(inverse == np.inf, np.inf, xp.minimum(slopes, inverse))
+        largest = xp.max(slopes, initial=0.0)
         gains = up(times(largest, x.gains))
-        rest, radius = (up(times(largest, part) + rounding, 2) for part in (x.rest, x.radius))
+        rest = up(times(largest, x.rest) + rounding, 2)
+        apart = norm2(times(slopes, x.apart(self.axes(eq)).reshape(slopes.shape)))
+        radius = up(xp.minimum(times(largest, x.radius), apart) + rounding, 2)
         # Every slice has 2-norm at most 1/√a.
         whole = up(math.sqrt(center.size / max(1, self.count(eq)) / a), 8)
-        far = (up(norm2(center) + radius) > whole) | xp.any(
-            xp.sqrt(a * self.total(eq, x.center * x.center) + c) < 1 / inverse
-        )
-        center, gains, rest, radius = (
-            xp.where(far, v, w)
-            for v, w in ((0.0, center), (0.0, gains), (whole, rest), (whole, radius))
-        )
-        return [enclose(eq.radii, lo, hi, center, gains, rest, radius)]
+        return [within(eq.radii, lo, hi, center, gains, rest, radius, whole)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -341,7 +341,11 @@ class CenteredRule(AlongAxes):
         error = abs(x.center) + mean(abs(x.center))
         rounding = norm2(error * gamma(n + 12, error) + tiny(error))
         rest, radius = up(x.rest + rounding), up(x.radius + rounding)
-        return [enclose(eq.radii, lo, hi, center, x.gains, rest, radius)]
+        found = enclose(eq.radii, lo, hi, center, x.gains, rest, radius, x.size)
+        # A projection of every slice, too.
+        apart = found.apart(axes)
+        found.memo["apart", axes] = xp.minimum(apart, up(x.apart(axes) + rounding))
+        return [found]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -62,6 +62,7 @@ class MulRule(Rule):
                 up(times(a, x.gains) + times(b, y.gains), 3),
                 up(times(a, x.rest) + times(b, y.rest) + rounding, 4),
                 up(xp.minimum(radii[0], radii[1]) + rounding),
+                up(xp.minimum(times(largest[1], x.norm), times(largest[0], y.norm))),
             )
         ]
 

@@ -127,6 +127,48 @@ class TestSharp:
         assert close(check(lambda x: x - jnp.mean(x), Ball((5,), 2.0)).lipschitz, 1.0)
 
 
+class TestNearAPoint:
+    """What is normalised stays near its value at the center of a small set."""
+
+    @pytest.fixture(autouse=True)
+    def _double(self):
+        with jax.enable_x64(True):
+            yield
+
+    @pytest.mark.parametrize("offset", [0.0, 0.3])
+    @pytest.mark.parametrize("radius", [1e-3, 0.3, 1.2])
+    def test_distance(self, offset, radius):
+        """At most 2r/(s + s₀) away, and in a small ball r/s₀, which is attained."""
+        rng = np.random.default_rng(0)
+        center = np.array([1.0, -0.5, 2.0, 0.3])
+        shift = np.array([0.4, 0.0, -1.0, 3.0])
+        unit = lambda x: x / jnp.sqrt(offset + jnp.sum(x**2, -1, keepdims=True))  # noqa: E731
+        f = lambda x: jnp.linalg.norm(unit(x) - unit(jnp.asarray(center)), axis=-1)  # noqa: E731
+        found = analyze(f, (ball(radius, center=center),))(center).range[1]
+        away = rng.normal(size=(2000, 4)) + shift
+        away *= radius / np.linalg.norm(away, axis=1, keepdims=True)
+        seen = np.max(f(center + away))
+        assert seen <= found
+        assert found <= (1.01 if radius < 0.1 else 2.0) * seen
+
+    def test_residual_blocks(self):
+        """Layer norms after each other do not lose sight of how small the set is."""
+
+        class Blocks(nn.Module):
+            count: int
+
+            @nn.compact
+            def __call__(self, x):
+                for _ in range(self.count):
+                    x = x + nn.Dense(16)(nn.relu(nn.Dense(32)(nn.LayerNorm()(x))))
+                return nn.LayerNorm()(x)
+
+        x = jnp.asarray(np.random.default_rng(5).normal(size=16))
+        f = module(Blocks(4), 16)
+        constants = [analyze(f, (box(x - r, x + r),))(x).lipschitz for r in (1e-6, 1e-3)]
+        assert constants[1] <= 1.3 * constants[0]
+
+
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 @pytest.mark.parametrize("x64", [False, True])
 def test_smoothed_norm(kernel, x64):
