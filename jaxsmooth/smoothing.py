@@ -23,7 +23,9 @@ from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
-from jaxsmooth.program.graph import Value
+from jaxsmooth.program.graph import Atom, Value
+from jaxsmooth.program.normal import Normal
+from jaxsmooth.program.pairs import is_complex
 from jaxsmooth.rules.registry import rule_of
 from jaxsmooth.verification import Proved, check_smooth, prove
 
@@ -202,7 +204,7 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         instead = rule_of(equation).in_place_of(equation)
         if instead is not None:
             inputs = tuple(normal.original(a) for a in equation.inputs)
-            compute = functools.partial(_without_accuracy, instead)
+            compute = functools.partial(_without_accuracy, _read(instead, normal, equation.inputs))
             replaced[equation.outputs[0]] = Replacement(
                 inputs, compute, np.float64(0.0), repairs=True
             )
@@ -224,7 +226,8 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
             if is_traced(active, mu)
             else (np.where(active, mu, 0.0))
         )
-        compute = functools.partial(_listed, found.site.compute)
+        compute = _read(found.site.compute, normal, found.site.inputs, 1)
+        compute = functools.partial(_listed, compute)
         replaced[found.equation.outputs[0]] = Replacement(inputs, compute, accuracy, steps)
     accuracies = [r.accuracy for r in replaced.values()]
     constants_ = list(graph.constants.values())
@@ -258,6 +261,30 @@ def _repeated(
 
 def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Sequence[Any]:
     return [compute(*inputs)]
+
+
+def _read(
+    compute: Callable[..., Any], normal: Normal, atoms: Sequence[Atom], first: int = 0
+) -> Callable[..., Any]:
+    """``compute`` of what the program has where the analysis has pairs of parts.
+
+    Args:
+      compute: reads the values of the atoms, from the argument at position ``first`` on.
+      normal: the program.
+      atoms: as the analysis has them.
+      first: number of arguments before them.
+    """
+    complex_ = {first + i for i, a in enumerate(atoms) if is_complex(normal.original(a))}
+    if not complex_:
+        return compute
+
+    def on_pairs(*operands: Any) -> Any:
+        return compute(*(
+            jnp.stack([x.real, x.imag], -1) if i in complex_ else x
+            for i, x in enumerate(operands)
+        ))  # fmt: skip
+
+    return on_pairs
 
 
 def _listed(compute: Callable[..., Any], *inputs: Any) -> Sequence[Any]:

@@ -102,8 +102,8 @@ def prepare(
     }
     varying = [graph.inputs[j] for j in leaves]
     rewrites = [regions(is_known, is_located), combinations]
-    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
     _check_outputs(outputs)
+    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)
 

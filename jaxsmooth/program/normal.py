@@ -2,9 +2,10 @@
 
 An equation whose operands are all known is evaluated once, as the program itself would
 evaluate it; its value as computed is the constant that f and f_eps both use. What is
-computed twice is one value. Composites are recognised, and operands of elementwise equations
-are broadcast to one shape. Of a branch that is known only the one taken remains, of another
-one the selection among all. The body of a loop is in normal form itself.
+computed twice is one value. Complex values are pairs of real ones. Composites are recognised,
+and operands of elementwise equations are broadcast to one shape. Of a branch that is known only
+the one taken remains, of another one the selection among all. The body of a loop is in normal
+form itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from jax.extend.core import primitives as p
 from jaxsmooth._compat import primitive
 from jaxsmooth.program import loops
 from jaxsmooth.program.common import Scope, unified
+from jaxsmooth.program.complex import complexes
+from jaxsmooth.program.complex_functions import PRODUCT
 from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.graph import (
@@ -41,6 +44,7 @@ from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
 from jaxsmooth.program.norms import norms
+from jaxsmooth.program.pairs import Pairs
 from jaxsmooth.program.selections import selections
 from jaxsmooth.program.simplify import simplified
 
@@ -49,7 +53,7 @@ ELEMENTWISE = frozenset(
         primitive("polynomial_p"),
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
-        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP, LENGTH,
+        p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP, LENGTH, PRODUCT,
     }
 )  # fmt: skip
 
@@ -64,12 +68,14 @@ class Normal:
       known: values of the program that are known.
       varies: values that change with the arguments that derivatives are taken in, and that
         the outputs depend on other than through ``stop_gradient``.
-      narrow: for values added by broadcasting an operand, that operand.
+      narrow: for values added by broadcasting an operand, that operand; for a pair of parts,
+        the complex value.
       loops: the bodies of loops, by their equation.
       resolved: branches taken and trip counts.
       decides: values that choose a branch, with its cond.
       stopped: the ``stop_gradient`` equations of values that change with those arguments.
       instead: for values that the program computes again, the one that stands for them.
+      pairs: the pairs of real values that stand for complex ones.
     """
 
     graph: Graph
@@ -82,6 +88,10 @@ class Normal:
     decides: dict[Value, Switch] = field(default_factory=dict)
     stopped: list[Equation] = field(default_factory=list)
     instead: dict[Value, Value] = field(default_factory=dict)
+    pairs: Pairs = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", Pairs(self.known, self.narrow, self.varies))
 
     def all_equations(self) -> Iterator[Equation]:
         """The equations of all levels, a loop's own before those in its body."""
@@ -164,8 +174,11 @@ class _Normaliser:
         kept = live(list(flatten(body)), outputs)
         found.wanted.update(a for e in kept for a in e.inputs)
         found.walk(body)
-        values, narrow = self.normal.known, self.normal.narrow
+        normal = self.normal
+        values, narrow = normal.known, normal.narrow
         equations = self._unified(found)
+        equations = complexes(equations, normal.pairs, stepped, normal.loops, found.halts)
+        outputs = normal.pairs.all(outputs, stepped)
         folded = [*found.folded, *found.ahead]
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted)
@@ -198,7 +211,9 @@ class _Normaliser:
         """Note what is stopped, and that what only it reads does not vary."""
         normal = self.normal
         normal.stopped.extend(
-            e for e in equations if e.outputs[0] in halts and e.inputs[0] in normal.varies
+            normal.pairs.of_whole(e)
+            for e in equations
+            if e.outputs[0] in halts and e.inputs[0] in normal.varies
         )
         felt = {a for a in outputs if isinstance(a, Value)}
         for equation in reversed(equations):
@@ -373,6 +388,7 @@ class _Level:
         reads = [a for e in body for a in e.inputs]
         reads += [a for e in body if e in normal.loops for a in normal.loops[e].reads()]
         reads += [loop.after[i] for i in open_carries] + [loop.slots[i] for i in open_slots]
+        reads = [normal.pairs.whole(a) for a in reads]
         own = stepped.difference(self.stepped, (v for _, v in slices))
         residuals = list(dict.fromkeys(a for a in reads if a in own))
         known, stacks = loops.ahead(
@@ -382,14 +398,13 @@ class _Level:
             self.equation(known)
         if not open_carries and not open_slots:
             return
-        normal.loops[equation] = Steps(
-            body,
-            length,
-            loop.reverse,
-            [(loop.start[i], loop.carry[i], loop.after[i], finals[i]) for i in open_carries],
-            [*slices, *stacks],
-            [(loop.slots[i], stacked[i]) for i in open_slots],
+        carried = [(loop.start[i], loop.carry[i], loop.after[i], finals[i]) for i in open_carries]
+        slots_ = [(loop.slots[i], stacked[i]) for i in open_slots]
+        carried, sliced, added = (
+            [normal.pairs.all(atoms, self.stepped) for atoms in group]
+            for group in (carried, [*slices, *stacks], slots_)
         )
+        normal.loops[equation] = Steps(body, length, loop.reverse, carried, sliced, added)
         self.equations.append(equation)
 
     def endless(self, equation: Equation) -> Equation:

@@ -44,8 +44,12 @@ class BilinearRule(Rule):
         """B(x, y) of analysis arrays."""
         return on_arrays(self.product(eq), x, y)
 
+    def multiply_sizes(self, eq: Local, x: Array, y: Array) -> Array:
+        """|B|(x, y), with B's coefficients without their signs; here they have none."""
+        return self.multiply(eq, x, y)
+
     def multiply_stack(self, eq: Local, operand: int, stack: Array, held: Array) -> Array:
-        """B of every array of a stack, as this operand, with the other one held."""
+        """|B| of every array of a stack, as this operand, with the other one held."""
         product = self.product(eq)
 
         def one(moving: Any, fixed: Any) -> Any:
@@ -138,12 +142,16 @@ class BilinearRule(Rule):
         """
         digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
         shapes = tuple(r.shape for r in eq.ranges)
-        key = (self, held, shapes, tuple(sorted(eq.params.items())), digest)
+        key = (self, held, shapes, self.options(eq), digest)
         if key not in _NORMS:
             while len(_NORMS) >= _MOST_NORMS:
                 _NORMS.pop(next(iter(list(_NORMS))), None)
             _NORMS[key] = float(self.held_norm(eq, held, value))
         return _NORMS[key]
+
+    def options(self, eq: Local) -> tuple[Any, ...]:
+        """What B depends on besides the shapes of its operands."""
+        return tuple(sorted(eq.params.items()))
 
     def range(self, eq: Local) -> list[Range]:
         x, y = eq.ranges
@@ -175,7 +183,7 @@ class BilinearRule(Rule):
     def _rounding(self, eq: Local, x: Array, y: Array) -> tuple[Array, Array]:
         """Bounds of the 2-norm and of the entries of the rounding error of B(x, y)."""
         terms = self.terms(eq)
-        sizes = self.multiply(eq, abs(x), abs(y))
+        sizes = self.multiply_sizes(eq, abs(x), abs(y))
         return rounding_of(sizes, terms + 1), sizes * gamma(terms + 1, sizes) + tiny(sizes)
 
     def _around_midpoints(self, eq: Local) -> tuple[Array, Array] | None:
@@ -213,9 +221,8 @@ class BilinearRule(Rule):
         def finite(a: Array) -> Array:
             return xp.where(xp.isinf(a), 0.0, a)
 
-        total = self.multiply(eq, finite(distances[0]), finite(y.absmax)) + self.multiply(
-            eq, abs(points[0]), finite(distances[1])
-        )
+        total = self.multiply_sizes(eq, finite(distances[0]), finite(y.absmax))
+        total = total + self.multiply_sizes(eq, abs(points[0]), finite(distances[1]))
         total = up(total, terms + 3)
         if xp is np and np.isfinite(x.absmax).all() and np.isfinite(y.absmax).all():
             return total
@@ -223,9 +230,9 @@ class BilinearRule(Rule):
         def indicator(condition: Array) -> Array:
             return xp.where(condition, 1.0, 0.0)
 
-        infinite = self.multiply(
+        infinite = self.multiply_sizes(
             eq, indicator(xp.isinf(x.absmax)), indicator(y.absmax > 0)
-        ) + self.multiply(eq, indicator(x.absmax > 0), indicator(xp.isinf(y.absmax)))
+        ) + self.multiply_sizes(eq, indicator(x.absmax > 0), indicator(xp.isinf(y.absmax)))
         return xp.where(infinite > 0.5, np.inf, total)
 
     def _ball(self, eq: Local) -> tuple[Array, Array, Array]:

@@ -15,7 +15,7 @@ from jaxsmooth.rules.bilinear import BilinearRule
 from jaxsmooth.rules.registry import Local, define
 
 # Beyond this many batched matrices their Frobenius norms are used.
-_MOST_MATRICES = 64
+MOST_MATRICES = 64
 
 
 class DotRule(BilinearRule):
@@ -81,7 +81,7 @@ class DotRule(BilinearRule):
         shape = np.shape(value)
         count, rows = (math.prod(shape[a] for a in axes) for axes in (batch, contracting))
         matrices = xp.transpose(value, batch + contracting + free).reshape(count, rows, -1)
-        if count > _MOST_MATRICES:
+        if count > MOST_MATRICES:
             return xp.max(norm2(matrices, (1, 2)), initial=0.0)
         norms = [spectral_norm(m) for m in matrices]
         return xp.max(xp.stack(norms)) if norms else 0.0

@@ -112,6 +112,11 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     _supported("control flow", "cond", "a choice that is known, or does not vary"),
     _supported("bilinear", "dot_general conv_general_dilated"),
     _supported("bilinear", "scatter_mul", "known, distinct indices"),
+    _supported(
+        "complex numbers", "complex real imag conj fft",
+        "inside a function of real arrays; also what is linear, bilinear, abs, div, exp and "
+        "integer_pow of complex numbers",
+    ),
     _supported("products and sums of exponentials", "reduce_prod cumprod cumlogsumexp"),
     _supported(
         "calls", "jit closed_call call custom_jvp_call custom_vjp_call remat",
@@ -177,12 +182,6 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     _constant(
         "comparisons and logic", "eq_to le_to lt_to",
         "it orders all bit patterns, and jumps", "Use jnp.sort or jax.lax.top_k.",
-    ),
-    _refused(
-        "complex numbers", "complex real imag conj fft",
-        "ranges are of real numbers",
-        "Write transforms as products with matrices of cosines and sines, and complex numbers as "
-        "pairs.",
     ),
     _refused(
         "reductions by any function", "reduce reduce_window",
