@@ -16,6 +16,7 @@ from jaxsmooth.program.graph import Atom, Equation, Value, live
 from jaxsmooth.program.layout import Producers, bare, producer
 from jaxsmooth.program.match import LENGTH
 from jaxsmooth.program.simplify import uniform
+from jaxsmooth.program.squares import squared
 
 
 def lengths(
@@ -63,16 +64,5 @@ class _Finder:
             if found[0] is None or found[1] is None:
                 return None
             return [*found[0][0], *found[1][0]], found[0][1] + found[1][1]
-        root = _root(equation)
+        root = squared(equation)
         return None if root is None else ([root], 0.0)
-
-
-def _root(equation: Equation) -> Atom | None:
-    """The value that an equation squares."""
-    if equation.primitive is p.square_p:
-        return equation.inputs[0]
-    if equation.primitive is p.integer_pow_p and equation.params["y"] == 2:
-        return equation.inputs[0]
-    if equation.primitive is p.mul_p and equation.inputs[0] is equation.inputs[1]:
-        return equation.inputs[0]
-    return None

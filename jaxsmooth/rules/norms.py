@@ -5,6 +5,7 @@ Per slice z, with r = ‖z‖₂, s = √(a r² + c), and the bounds r₀ <= r <
     norm        s                gradient a z/s: ℓ = a r/s <= √a;  Hessian at most a/s
     normalised  z/s              Jacobian I/s - a z zᵀ/s³: ℓ = 1/s;
                                  L <= √a·min(48/(25√5 c), 2/(√3 s²))
+    squares     ‖z‖²             gradient 2z: ℓ = 2r, L = 2
     centered    z - mean(z)      an orthogonal projection: ℓ = 1
 
 The second derivative of z/s is, with u = √a z and up to the factor √a, the third derivative
@@ -37,6 +38,7 @@ from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
 from jaxsmooth.math.range import Range, enclose, within
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED
+from jaxsmooth.program.squares import SQUARES
 from jaxsmooth.rules.composites import AlongAxes
 from jaxsmooth.rules.registry import KinkRule, Local, Rule, Site, define
 
@@ -88,6 +90,23 @@ class _Slices(AlongAxes):
         low = self.value(eq, self.ends(eq)[0], False)
         return namespace(low).maximum(low, down(math.sqrt(self.offset(eq)), 4))
 
+    def shaped(self, eq: Local, kept: Array) -> Array:
+        shape = tuple(eq.equation.outputs[0].shape)
+        return kept.reshape(kept.shape[: kept.ndim - len(eq.ranges[0].shape)] + shape)
+
+    def _response(self, eq: Local, m: Magnitude, bend: Array) -> Response:
+        """Response bounded by bend·‖a‖‖b‖ on every slice."""
+        xp = namespace(bend, m.norm)
+        totals = up(times(xp.max(bend, initial=0.0), times(m.norm[:, None], m.norm[None, :])), 3)
+        if m.entries is None:
+            return Response(totals, None, totals)
+        slices = self.slice_norms(eq, m)
+        axes = tuple(range(1, slices.ndim))
+        peaks = up(xp.max(times(bend, slices), axis=axes, initial=0.0))
+        joint = norm2(slices, 0)
+        entries = self.shaped(eq, up(times(bend, times(joint, joint)), 3))
+        return Response(crossed(peaks, m.norm), entries, totals)
+
 
 def _inverse(s: Array) -> Array:
     xp = namespace(s)
@@ -99,10 +118,6 @@ class NormRule(_Slices, KinkRule):
 
     def has_kinks(self, equation: Equation) -> bool:
         return equation.params["offset"] == 0
-
-    def shaped(self, eq: Local, kept: Array) -> Array:
-        shape = tuple(eq.equation.outputs[0].shape)
-        return kept.reshape(kept.shape[: kept.ndim - len(eq.ranges[0].shape)] + shape)
 
     def active(self, eq: Local) -> Array:
         """Slices that can be 0 where that is a kink, kept dimensions."""
@@ -156,19 +171,6 @@ class NormRule(_Slices, KinkRule):
             return [Magnitude(None, norm)]
         return [tighten(self.shaped(eq, up(times(slopes, self.slice_norms(eq, m)))), norm)]
 
-    def _response(self, eq: Local, m: Magnitude, bend: Array) -> Response:
-        """Response bounded by bend·‖a‖‖b‖ on every slice."""
-        xp = namespace(bend, m.norm)
-        totals = up(times(xp.max(bend, initial=0.0), times(m.norm[:, None], m.norm[None, :])), 3)
-        if m.entries is None:
-            return Response(totals, None, totals)
-        slices = self.slice_norms(eq, m)
-        axes = tuple(range(1, slices.ndim))
-        peaks = up(xp.max(times(bend, slices), axis=axes, initial=0.0))
-        joint = norm2(slices, 0)
-        entries = self.shaped(eq, up(times(bend, times(joint, joint)), 3))
-        return Response(crossed(peaks, m.norm), entries, totals)
-
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Response | None]:
@@ -210,6 +212,61 @@ class NormRule(_Slices, KinkRule):
             (self.shaped(eq, down(root * low, 2)), self.shaped(eq, up(root * high, 2))),
             kernel.name,
         )
+
+
+class SquaresRule(_Slices, Rule):
+    """Σ z² along axes."""
+
+    def total(self, eq: Local, squares: Array) -> Array:
+        return self.shaped(eq, super().total(eq, squares))
+
+    def range(self, eq: Local) -> list[Range]:
+        (x,), axes, terms = eq.ranges, self.axes(eq), self.terms(eq)
+        low, high = self.ends(eq)
+        xp = namespace(x.center, low, high)
+        at = norm2(x.center, axes).reshape(np.shape(high))
+        center = self.total(eq, x.center * x.center)
+        rounding = norm2(center * gamma(terms, center) + tiny(center) * self.count(eq))
+        # ‖z‖² - ‖c‖² = ⟨z + c, z - c⟩.
+        slope = up(xp.max(up(high + at), initial=0.0))
+        return [
+            enclose(
+                eq.radii,
+                self.shaped(eq, xp.maximum(down(low * low, 4) - tiny(low), 0.0)),
+                self.shaped(eq, up(high * high, 4) + tiny(high)),
+                center,
+                up(times(slope, x.gains)),
+                up(times(slope, x.rest) + rounding, 2),
+                up(times(slope, x.radius) + rounding, 2),
+            )
+        ]
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        (m,), (x,) = magnitudes, eq.ranges
+        if m is None:
+            return [None]
+        slopes = up(2 * self.ends(eq)[1])
+        norm = up(times(namespace(slopes).max(slopes, initial=0.0), m.norm))
+        if m.entries is None:
+            return [Magnitude(None, norm)]
+        # |⟨z + w, z - w⟩| by Cauchy-Schwarz, and entry by entry.
+        by_slices = self.shaped(eq, up(times(slopes, self.slice_norms(eq, m))))
+        products = times(up(2 * x.absmax), m.entries)
+        axes = tuple(a + 1 for a in self.axes(eq))
+        xp = namespace(by_slices, products)
+        by_entries = up(xp.sum(products, axis=axes), self.terms(eq))
+        return [tighten(xp.minimum(by_slices, by_entries), norm)]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        (m,) = magnitudes
+        if m is None:
+            return [None]
+        kept = np.shape(self.ends(eq)[1])
+        return [self._response(eq, m, np.full(kept, 2.0))]
 
 
 class NormalisedRule(_Slices, Rule):
@@ -368,3 +425,4 @@ class CenteredRule(AlongAxes):
 define(NormRule(), NORM)
 define(NormalisedRule(), NORMALISED)
 define(CenteredRule(), CENTERED)
+define(SquaresRule(), SQUARES)
