@@ -22,7 +22,7 @@ from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
 from jaxsmooth.rules.smoothed import SMOOTHED
-from jaxsmooth.rules.univariate import is_located
+from jaxsmooth.rules.univariate import is_located, is_smooth
 
 NORMS = ("l2", "linf")
 ASSUMPTIONS = (
@@ -101,7 +101,7 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    rewrites = [regions(is_known, is_located), combinations]
+    rewrites = [regions(is_known, is_located, is_smooth), combinations]
     normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
