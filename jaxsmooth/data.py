@@ -103,32 +103,58 @@ def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
             f"the {name} data set is read from a folder prepared by TensorFlow Datasets: "
             "name it with --data-dir (data_dir=...)"
         )
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ArgumentError(
-            f"the {name} data set needs tensorflow-datasets: pip install 'jaxsmooth[data]'"
-        ) from error
 
     def split(which: str) -> tuple[np.ndarray, np.ndarray]:
+        bytes_, labels = Stored(name, which, data_dir).read()
+        return bytes_.astype(np.float32) / np.float32(255), labels
+
+    return Dataset(name, *split("train"), *split("test"))
+
+
+class Stored:
+    """A split of a data set prepared by TensorFlow Datasets; what is not asked for stays unread.
+
+    Args:
+        name: ``"mnist"`` or ``"cifar10"``.
+        split: ``"train"`` or ``"test"``.
+        data_dir: the prepared folder.
+
+    Raises:
+        ArgumentError: tensorflow-datasets is missing, or nothing readable is there.
+    """
+
+    def __init__(self, name: str, split: str, data_dir: str | os.PathLike[str]) -> None:
         try:
-            source: Any = tfds.data_source(name, split=which, data_dir=data_dir, download=False)
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise ArgumentError(
+                f"the {name} data set needs tensorflow-datasets: pip install 'jaxsmooth[data]'"
+            ) from error
+        try:
+            self._source: Any = tfds.data_source(
+                name, split=split, data_dir=data_dir, download=False
+            )
         except Exception as error:  # TFDS raises whatever its readers raise
             raise ArgumentError(
                 f"no prepared {name} data set in {os.fspath(data_dir)!r} ({type(error).__name__})"
             ) from error
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images as bytes, (stop - start, *shape), and their labels, int32."""
+        stop = len(self) if stop is None else stop
         images: list[np.ndarray] = []
         labels: list[int] = []
-        for start in range(0, len(source), _BATCH):
-            examples = source.__getitems__(range(start, min(start + _BATCH, len(source))))
+        for first in range(start, stop, _BATCH):
+            examples = self._source.__getitems__(range(first, min(first + _BATCH, stop)))
             images.append(np.stack([example["image"] for example in examples]))
             labels.extend(int(example["label"]) for example in examples)
-        stacked = np.concatenate(images).astype(np.float32) / np.float32(255)
+        stacked = np.concatenate(images)
         if stacked.shape[-1] == 1:
             stacked = stacked[..., 0]
         return stacked, np.asarray(labels, np.int32)
-
-    return Dataset(name, *split("train"), *split("test"))
 
 
 _LOADERS: dict[str, Callable[[str, Any], Dataset]] = {

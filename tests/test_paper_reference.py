@@ -231,7 +231,9 @@ class TestEngine:
             kernel,
         )
 
-    def test_the_papers_dense_network(self, kernel, eps):
+    def test_the_papers_dense_network(self, kernel, eps, request):
+        if (kernel, eps) not in (("paper", 0.5), ("minimax", 1e-3)):
+            request.applymarker(pytest.mark.slow)
         compare(
             lambda depth: dense_network(depth, final=depth < 4),
             dense_layers((784, *paper.MLP_HIDDEN, 10)),

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from jax.extend.core import primitives
 
 import jaxsmooth
 from jaxsmooth.errors import JaxsmoothError
+from jaxsmooth.rules.support import TABLE, Status
 from tests.soundness.attack import Attack, attack
 from tests.soundness.choices import Drawn, Seeded
+from tests.soundness.coverage import primitives_drawn
 from tests.soundness.programs import Program, draw
 from tests.soundness.regions import Ball, Region
 
@@ -53,6 +56,21 @@ def test_drawn_programs(data):
     except JaxsmoothError:
         return
     assert not evidence.violations, f"{evidence.violations}\n{program.label}"
+
+
+NOT_DRAWN = {
+    "call": "no public function of JAX makes one",
+    "closed_call": "no public function of JAX makes one",
+    "rng_uniform": "draws other numbers at every call, so that no two values can be compared",
+}
+
+
+def test_programs_draw_from_every_supported_primitive():
+    names = dir(primitives)
+    installed = {n.removesuffix("_p"): getattr(primitives, n) for n in names if n.endswith("_p")}
+    supported = {n for n, p in installed.items() if TABLE[n].status is Status.SUPPORTED}
+    drawn = primitives_drawn()
+    assert {n for n in supported if installed[n] not in drawn} == NOT_DRAWN.keys()
 
 
 @pytest.fixture(scope="module")

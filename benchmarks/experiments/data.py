@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
 
-from jaxsmooth.data import load
+from jaxsmooth.data import Stored
 
 DATASETS = {"mlp": "mnist", "convnet": "cifar10", "resnet": "cifar10"}
 HELD_OUT = 5000  # of CIFAR-10's training images: train[45000:]
@@ -30,6 +31,37 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A part of a split that is read when its images or labels are asked for."""
+
+    source: Stored
+    start: int
+    stop: int
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.source.read(self.start, self.stop)
+
+    @property
+    def images(self) -> np.ndarray:
+        """Images as bytes."""
+        return self._arrays[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their labels."""
+        return self._arrays[1]
+
+    def first(self, count: int | None) -> Unread:
+        """The first images, or all of them."""
+        size = len(self) if count is None else min(count, len(self))
+        return Unread(self.source, self.start, self.start + size)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
 class Images:
     """What a network is trained and evaluated on.
 
@@ -38,12 +70,12 @@ class Images:
         held: evaluation splits by the name that figures on them are labelled with.
     """
 
-    train: Split
-    held: dict[str, Split]
+    train: Split | Unread
+    held: dict[str, Split | Unread]
 
     def first(self, train: int | None, held: int | None) -> Images:
         """The first images of each split; the names say so."""
-        parts = {}
+        parts: dict[str, Split | Unread] = {}
         for name, split in self.held.items():
             whole = held is None or held >= len(split)
             parts[name if whole else f"first {held:,} of {name}"] = split.first(held)
@@ -66,20 +98,14 @@ def read(network: str, data_dir: str | os.PathLike[str] | None) -> Images:
 
         data_dir = os.environ.get("TFDS_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
         tfds.data_source(name, split="train", data_dir=data_dir)  # downloads what is missing
-    data = load(name, data_dir)
-    train = Split(_bytes(data.train_images), data.train_labels)
-    test = Split(_bytes(data.test_images), data.test_labels)
+    train, test = Stored(name, "train", data_dir), Stored(name, "test", data_dir)
+    kept = len(train) - (0 if name == "mnist" else HELD_OUT)
+    held: dict[str, Split | Unread] = {}
+    if kept < len(train):
+        held[f"train[{kept}:]"] = Unread(train, kept, len(train))
     part = "test" if len(test) == 10_000 else f"first {len(test):,} test images"
-    if name == "mnist":
-        return Images(train, {part: test})
-    kept = len(train) - HELD_OUT
-    held = Split(train.images[kept:], train.labels[kept:])
-    return Images(train.first(kept), {f"train[{kept}:]": held, part: test})
-
-
-def _bytes(images: np.ndarray) -> np.ndarray:
-    """The PNGs' own bytes: exact, since they were divided by 255."""
-    return np.rint(images * 255).astype(np.uint8)
+    held[part] = Unread(test, 0, len(test))
+    return Images(Unread(train, 0, kept), held)
 
 
 def prepare(network: str, images: jax.Array) -> jax.Array:

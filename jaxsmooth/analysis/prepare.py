@@ -23,7 +23,7 @@ from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
 from jaxsmooth.program.squares import squares
 from jaxsmooth.rules.smoothed import SMOOTHED
-from jaxsmooth.rules.univariate import is_located
+from jaxsmooth.rules.univariate import is_located, is_smooth
 
 NORMS = ("l2", "linf")
 ASSUMPTIONS = (
@@ -102,7 +102,7 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    rewrites = [regions(is_known, is_located), combinations, squares]
+    rewrites = [regions(is_known, is_located, is_smooth), combinations, squares]
     _check_outputs(outputs)
     normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
     problem = Problem(normal, domain, leaves, chosen, norm, exact)

@@ -5,6 +5,10 @@ times. Equation by equation the comparison is a jump, and the product forgets th
 factors move together. A value r *dominates* a value v if v is computed elementwise from r
 and known uniform numbers alone; where an equation has several varying operands with a
 common dominator, it and all that lies between become one equation of that variable.
+
+So does a chain such as ``log(1 + x**2)`` or ``relu(1 - x)**2``, if it has no kinks: its slope
+is not the product of the largest slopes of its parts, and kinks of parts need no smoothing
+where the whole has none. A chain with kinks is cut at the last of them.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
+from jaxsmooth._compat import primitive
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.simplify import uniform
@@ -35,12 +40,17 @@ _EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 # Steps that equation by equation would be refused where they are not decided.
 _JUMPING = frozenset({"select_n", "sign", "gt", "ge", "lt", "le", "eq", "ne", "is_finite"})
+_BENT = frozenset({p.max_p, p.min_p, p.abs_p, p.clamp_p, p.sign_p, p.select_n_p})
+_AFFINE = frozenset(
+    {p.add_p, p.add_jaxvals_p, p.sub_p, p.neg_p, p.copy_p, p.convert_element_type_p}
+)
 _IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
 
 def regions(
     known_operation: Callable[[str], bool],
     located: Callable[[Equation], bool] = lambda region: True,
+    smooth: Callable[[Equation], bool] = lambda region: False,
 ) -> Callable[[Sequence[Equation], Sequence[Atom], dict[Value, Any], set[Value]], list[Equation]]:
     """A rewrite that replaces regions of operations with these names.
 
@@ -48,6 +58,7 @@ def regions(
       known_operation: whether a region may hold an operation of that name.
       located: whether the kinks of a region could be found. One whose kinks could not keeps
         its equations if each of them is continuous, for each is then smoothed by itself.
+      smooth: whether a region has a slope everywhere that is continuous.
     """
 
     def rewrite(
@@ -56,8 +67,10 @@ def regions(
         known: dict[Value, Any],
         varies: set[Value],
     ) -> list[Equation]:
-        finder = _Finder(known_operation, located, known, varies)
-        return live([finder.visit(e) for e in equations], outputs)
+        finder = _Finder(known_operation, located, smooth, known, varies)
+        found = [finder.visit(e) for e in equations]
+        chains = finder.chains(equations, outputs)
+        return live([chains.get(e.outputs[0], e) if e.outputs else e for e in found], outputs)
 
     return rewrite
 
@@ -66,6 +79,7 @@ def regions(
 class _Finder:
     known_operation: Callable[[str], bool]
     located: Callable[[Equation], bool]
+    smooth: Callable[[Equation], bool]
     known: dict[Value, Any]
     varies: set[Value]
     producers: dict[Value, Equation] = field(default_factory=dict)
@@ -90,6 +104,68 @@ class _Finder:
             return equation
         roots = [v for v in common[clips:] if jnp.issubdtype(v.dtype, jnp.floating)]
         return self._region(equation, roots[0]) if roots else equation
+
+    def chains(
+        self, equations: Sequence[Equation], outputs: Sequence[Atom]
+    ) -> dict[Value, Equation]:
+        """Chains without kinks as one equation each, by their results."""
+        found: dict[Value, Equation] = {}
+        ends = set(outputs)
+        for equation in equations:
+            output = equation.outputs[0] if equation.outputs else None
+            if output not in self.producers or self.dominators[output] == [output]:
+                ends.update(equation.inputs)
+        for value in list(self.producers):
+            if value in ends:
+                self._chain(value, self._roots(value), found)
+        return found
+
+    def _roots(self, value: Value) -> list[Value]:
+        return self.dominators.get(value, [value])
+
+    def _chain(self, end: Value, roots: list[Value], found: dict[Value, Equation]) -> None:
+        """Enter the longest chain without kinks that ends there, and those before its start."""
+        final = self.producers.get(end)
+        if final is None or end in found or end.dtype == np.bool_:
+            return
+        starts = [v for v in roots if v is not end and jnp.issubdtype(v.dtype, jnp.floating)]
+        within = self._between(end, starts[-1]) if starts else []
+        if sum(map(self._curved, within)) < 2:
+            return
+        region = self._region(final, starts[-1])
+        if region.primitive is UNIVARIATE and self.smooth(region):
+            found[end] = region
+            return
+        bent = next((e for e in reversed(within) if e.primitive in _BENT), None)
+        if bent is None:
+            return
+        if bent is not final and bent.outputs[0] in roots:
+            self._chain(end, roots[: roots.index(bent.outputs[0]) + 1], found)
+        for a in bent.inputs:
+            if isinstance(a, Value) and a in self.producers:
+                self._chain(a, self._roots(a), found)
+
+    def _curved(self, equation: Equation) -> bool:
+        """Whether the equation is not affine in what varies."""
+        if equation.primitive in (p.mul_p, p.div_p):
+            first, second = (isinstance(a, Value) and a in self.varies for a in equation.inputs)
+            return second and (first or equation.primitive is p.div_p)
+        return equation.primitive not in _AFFINE
+
+    def _between(self, end: Value, start: Value) -> list[Equation]:
+        """The equations that compute one value from another, in order."""
+        found: dict[Value, Equation] = {}
+
+        def collect(value: Value) -> None:
+            if value is start or value in found or value not in self.producers:
+                return
+            for a in self.producers[value].inputs:
+                if isinstance(a, Value):
+                    collect(a)
+            found[value] = self.producers[value]
+
+        collect(end)
+        return list(found.values())
 
     def _clips(self, equation: Equation, varying: list[Value]) -> bool:
         """Whether the equation is a second bound of what has one, as in min(max(x, a), b).
@@ -121,7 +197,7 @@ class _Finder:
             return self._uniform(equation.inputs[1])
         return (
             equation.primitive in _IDENTITIES
-            or equation.primitive is LOGADDEXP
+            or equation.primitive in _EXPANDED
             or self.known_operation(equation.primitive.name)
         )
 
@@ -136,7 +212,7 @@ class _Finder:
     def _region(self, final: Equation, root: Value) -> Equation:
         if final.primitive is p.mul_p and final.inputs == (root, root):
             return _replaced(final, p.integer_pow_p, {"y": 2}, (root,))
-        steps: list[tuple[str, tuple[Any, ...], Any]] = []
+        steps: Steps = []
         numbers: dict[Value, int] = {root: 0}
         if not self._collect(final.outputs[0], steps, numbers):
             return final
@@ -149,7 +225,7 @@ class _Finder:
     def _collect(
         self,
         value: Value,
-        steps: list[tuple[str, tuple[Any, ...], Any]],
+        steps: Steps,
         numbers: dict[Value, int],
     ) -> bool:
         """Append the steps that compute a value; False if there are too many."""
@@ -175,6 +251,46 @@ class _Finder:
         return len(steps) <= _MOST_STEPS
 
 
+Steps = list[tuple[str, tuple[Any, ...], Any]]
+"""(operation, operands, exponent) each; operands as in `jaxsmooth.math.univariate`."""
+
+
+def _logaddexp(operands: tuple[Any, ...], before: int) -> Steps:
+    """log(e^x + e^y) = y + softplus(x - y)."""
+    x, y = operands
+    return [
+        ("sub", (x, y), None),
+        ("softplus", (before + 1,), None),
+        ("add", (before + 2, y), None),
+    ]
+
+
+def _one_minus_square(operands: tuple[Any, ...], before: int) -> Steps:
+    return [("integer_pow", operands, 2), ("sub", (1.0, before + 1), None)]
+
+
+def _polynomial(operands: tuple[Any, ...], before: int) -> Steps:
+    """Σ c_k x^k by Horner's scheme."""
+    x, *coefficients, total = operands
+    steps: Steps = []
+    for c in reversed(coefficients):
+        steps += [
+            ("mul", (total, x), None),
+            ("add", (before + len(steps) + 1, c), None),
+        ]
+        total = before + len(steps)
+    return steps or [("add", (total, 0.0), None)]
+
+
+_EXPANDED: dict[Any, Callable[[tuple[Any, ...], int], Steps]] = {
+    LOGADDEXP: _logaddexp,
+    p.add_jaxvals_p: lambda operands, before: [("add", operands, None)],
+    primitive("one_minus_square_p"): _one_minus_square,
+    primitive("polynomial_p"): _polynomial,
+}
+"""Operations that are written with others."""
+
+
 def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
     """The operand that logic or a choice passes on because the other one is known."""
     if equation.primitive is p.select_n_p and not isinstance(operands[0], int):
@@ -185,27 +301,19 @@ def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
     return rest[0] if len(rest) == 1 and neutral in operands else None
 
 
-def _steps_of(
-    equation: Equation, operands: tuple[Any, ...], before: int
-) -> list[tuple[str, tuple[Any, ...], Any]]:
+def _steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:
     if equation.primitive in _IDENTITIES:
         return [("identity", operands, None)]
     if equation.primitive is p.integer_pow_p:
         return [("integer_pow", operands, equation.params["y"])]
     if equation.primitive is p.pow_p:
         return [("pow", operands[:1], operands[1])]
-    if equation.primitive is LOGADDEXP:
-        # log(e^x + e^y) = y + softplus(x - y).
-        x, y = operands
-        return [
-            ("sub", (x, y), None),
-            ("softplus", (before + 1,), None),
-            ("add", (before + 2, y), None),
-        ]
+    if equation.primitive in _EXPANDED:
+        return _EXPANDED[equation.primitive](operands, before)
     return [(equation.primitive.name, operands, None)]
 
 
 def _replaced(
-    final: Equation, primitive: Any, params: dict[str, Any], inputs: tuple[Atom, ...]
+    final: Equation, kind: Any, params: dict[str, Any], inputs: tuple[Atom, ...]
 ) -> Equation:
-    return Equation(primitive, params, inputs, final.outputs, final.path, final.source, final.eqn)
+    return Equation(kind, params, inputs, final.outputs, final.path, final.source, final.eqn)

@@ -45,6 +45,12 @@ def is_located(region: Equation) -> bool:
     return _function(region).located
 
 
+def is_smooth(region: Equation) -> bool:
+    """Whether a region was looked at everywhere, and has neither kinks nor jumps."""
+    function = _function(region)
+    return function.located and not function.joints.kinks and not function.discontinuities
+
+
 # How far beyond a kink its other side is looked at, in single precision too.
 _ASIDE = 2.0**-20
 

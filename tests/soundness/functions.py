@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.random import threefry_2x32
+from jax.scipy.linalg import solve_triangular
 
 
 def _custom_relu() -> Callable:
@@ -16,6 +20,37 @@ def _custom_relu() -> Callable:
 
     custom.defjvps(lambda t, _, x: t * (x > 0))
     return custom
+
+
+def _custom_abs() -> Callable:
+    @jax.custom_vjp
+    def custom(x):
+        return jnp.abs(x)
+
+    custom.defvjp(lambda x: (jnp.abs(x), x), lambda x, t: (t * jnp.sign(x),))
+    return custom
+
+
+def _matrix(n, dtype):
+    """Regular, neither triangular nor symmetric."""
+    return jnp.asarray(2 * np.eye(n) + np.sin(np.arange(n * n).reshape(n, n)) / n, dtype)
+
+
+def _key():
+    return jax.random.split(jax.random.fold_in(jax.random.key(0), 1))[0]
+
+
+def _noise(x):
+    key = jax.random.clone(_key())
+    other = jax.random.wrap_key_data(jax.random.key_data(jax.random.key(1)))
+    return x + jax.random.normal(key, x.shape, x.dtype) * jax.random.uniform(other, (), x.dtype)
+
+
+def _bits_of_keys(x):
+    """Numbers drawn by what random functions are made of."""
+    words = threefry_2x32(jnp.asarray([1, 2], jnp.uint32), jnp.arange(4, dtype=jnp.uint32))
+    _, bits = lax.rng_bit_generator(jnp.arange(4, dtype=jnp.uint32), (2,))
+    return x * (jnp.mean(words % 8) + jnp.mean(bits % 4)).astype(x.dtype)
 
 
 def _piecewise(x):
@@ -59,6 +94,7 @@ KINKED = {
     "custom_jvp relu": _custom_relu(),
     "relu(x) − relu(x)": lambda x: jax.nn.relu(x) - 0.5 * jax.nn.relu(x),
     "relu(x) relu(−x)": lambda x: jax.nn.relu(x) * jax.nn.relu(0.2 - x),
+    "custom_vjp abs": _custom_abs(),
     "stop_gradient gate": lambda x: jax.nn.relu(x) + 0 * lax.stop_gradient(jnp.abs(x)),
 }
 
@@ -104,6 +140,14 @@ SMOOTH = {
     "(1 + x²)^tanh": lambda x: (1 + x**2) ** jnp.tanh(jnp.flip(x, -1)) if x.ndim else x,
     "atan2": lambda x: jnp.arctan2(jnp.flip(x, -1), 0.3 + x**2) if x.ndim else x,
     "polynomial": lambda x: jnp.polyval(jnp.array([0.2, -1.0, 0.0, 0.5], x.dtype), jnp.tanh(x)),
+    "acos of tanh": lambda x: jnp.arccos(0.9 * jnp.tanh(x)),
+    "asin of tanh": lambda x: jnp.arcsin(0.9 * jnp.tanh(x)),
+    "tan of tanh": lambda x: jnp.tan(1.2 * jnp.tanh(x)),
+    "atanh of tanh": lambda x: jnp.arctanh(0.9 * jnp.tanh(x)),
+    "acosh(1.1 + x²)": lambda x: jnp.arccosh(1.1 + x**2),
+    "cosh of tanh": lambda x: jnp.cosh(jnp.tanh(x)),
+    "log2(1 + x²)": lambda x: jnp.log2(1 + x**2),
+    "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
     "reduce precision": lambda x: lax.reduce_precision(x, 11, 52),
 }
 
@@ -152,6 +196,11 @@ WHOLE = {
     "cumlogsumexp": lambda x: lax.cumlogsumexp(x, axis=x.ndim - 1, reverse=True),
     "top_k": lambda x: lax.top_k(x, 1)[0],
     "centre": lambda x: x - jnp.mean(x, -1, keepdims=True),
+    "linear solve": lambda x: jnp.linalg.solve(_matrix(x.shape[0], x.dtype), x),
+    "triangular solve": lambda x: solve_triangular(_matrix(x.shape[0], x.dtype), x, lower=True),
+    "noise": _noise,
+    "bits of keys": _bits_of_keys,
+    "dropout": lambda x: jnp.where(jax.random.bernoulli(_key(), 0.7, x.shape), x / 0.7, 0.0),
     "divide by 1 + l1": lambda x: x / (1 + jnp.sum(jnp.abs(x), -1, keepdims=True)),
     "times its max": lambda x: x * jnp.max(x, -1, keepdims=True),
     "maxout of halves": lambda x: jnp.maximum(x, jnp.flip(x, -1)),
@@ -184,6 +233,14 @@ STRUCTURE = {
     "scatter subtract": lambda x: x.at[jnp.zeros(x.shape[0], int)].subtract(jnp.flip(x, 0)),
     "update slice": lambda x: lax.dynamic_update_slice_in_dim(x, 2 * x[-1:], 0, 0),
     "segment sum": lambda x: jax.ops.segment_sum(x, jnp.arange(x.shape[0]) % 2, 2),
+    "split": lambda x: jnp.concatenate(jnp.split(x, 2, -1)[::-1]) if x.shape[-1] % 2 == 0 else x,
+    "unstack": lambda x: sum(jnp.unstack(x)),
+    "named": lambda x: checkpoint_name(x, "x"),
+    "barrier": lambda x: lax.optimization_barrier(2 * x),
+    "put": jax.device_put,
+    "sharded": lambda x: lax.with_sharding_constraint(
+        x, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    ),
     "hypot": lambda x: jnp.hypot(x, jnp.roll(x, 1, -1)),
     "hypot with 0.3": lambda x: jnp.hypot(x, jnp.asarray(0.3, x.dtype)),
     "length written out": lambda x: jnp.sqrt(x**2 + jnp.flip(x, -1) ** 2 + 0.05),

@@ -1,0 +1,102 @@
+"""Chains of functions of one variable as one function: attained constants, no needless kinks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsmooth import box, smooth
+from jaxsmooth.analysis.prepare import prepare
+from tests.rules.sampling import Box, check
+
+SMOOTH = {
+    "log(1 + x²)": lambda x: jnp.log(1 + x**2),
+    "exp(-x²)": lambda x: jnp.exp(-(x**2)),
+    "(0.3 + x²)^1.5": lambda x: (0.3 + x * x) ** 1.5,
+    "acosh(1.1 + x²)": lambda x: jnp.arccosh(1.1 + x**2),
+    "sin(x²)": lambda x: jnp.sin(x**2),
+    "tanh²": lambda x: jnp.tanh(x) ** 2,
+    "tanh of sin of 2x + 1": lambda x: jnp.tanh(jnp.sin(2 * x + 1)),
+    "squared hinge": lambda x: jax.nn.relu(1 - x) ** 2,
+    "|x|³": lambda x: jnp.abs(x) ** 3,
+    "exp(-relu(x)²)": lambda x: jnp.exp(-(jax.nn.relu(x) ** 2)),
+    "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
+}
+
+
+def names(f, shape=(3,)):
+    args = (jax.ShapeDtypeStruct(shape, jnp.float32),)
+    problem = prepare(f, (box(-2.0, 2.0),), args, None, "minimax", "l2").problem
+    return [e.primitive.name for e in problem.normal.equations]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_attained(name):
+    """No site, and constants within 5 % of the largest derivatives on the interval."""
+    f = SMOOTH[name]
+    assert names(f) == ["scalar_function"]
+    found = check(f, Box((3,), -2.0, 2.0))
+    with jax.enable_x64(True):
+        x = jnp.linspace(-2.0, 2.0, 20_001)
+        scalar = lambda z: jnp.sum(f(z[None]))  # noqa: E731
+        slope = np.max(np.abs(jax.vmap(jax.grad(scalar))(x)))
+        bend = np.max(np.abs(jax.vmap(jax.grad(jax.grad(scalar)))(x)))
+    assert found.lipschitz <= 1.05 * slope
+    assert found.smoothness <= 1.05 * bend
+
+
+def test_no_smoothing_where_kinks_cancel():
+    with jax.enable_x64(True):
+        f = SMOOTH["squared hinge"]
+        f_eps = smooth(f, 0.1, box(-2.0, 2.0))
+        x = jnp.linspace(-2.0, 2.0, 301)
+        certificate = f_eps.certificate(x)
+        assert not certificate.sites
+        assert certificate.error == 0
+        np.testing.assert_array_equal(f_eps(x), f(x))
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        # A kink stays a site of its own, and what comes before and after it are chains.
+        (
+            lambda x: jnp.log1p(jnp.exp(jax.nn.relu(jnp.sin(x**2)))),
+            ["scalar_function", "max", "scalar_function"],
+        ),
+        # What cannot be reached past a kink is left as it is.
+        (lambda x: jnp.log1p(jnp.abs(x)), ["abs", "log1p"]),
+        # Affine links alone make no chain.
+        (lambda x: jnp.tanh(2 * x + 1), ["mul", "add", "tanh"]),
+        # What another equation mixes up ends a chain.
+        (
+            lambda x: jnp.sin(jnp.cumsum(jnp.exp(-(x**2)))),
+            ["scalar_function", "cumsum", "sin"],
+        ),
+    ],
+)
+def test_cut(f, expected):
+    assert names(f) == expected
+
+
+def test_links_that_are_read_elsewhere():
+    """A kink inside a chain is a site for those that read it by themselves, and only there."""
+
+    def f(x):
+        inner = jax.nn.relu(x)
+        return jnp.stack([inner**2, jnp.flip(inner)])
+
+    assert sorted(names(f)).count("max") == 1
+    found = smooth(f, 0.01, box(-1.0, 1.0)).certificate(jnp.zeros(3))
+    assert len(found.sites) == 1
+    assert found.sites[0].weight == pytest.approx(1.0, rel=1e-6)
+
+
+def test_partly_defined():
+    """Chains that are defined on a part of the line only, inside that part."""
+    check(lambda x: jnp.log(jnp.log(x)), Box((2,), 1.5, 3.0))
+    check(lambda x: jnp.sqrt(1 - x**2), Box((2,), -0.9, 0.9))
+    check(lambda x: jnp.exp(-1 / x), Box((2,), 0.5, 2.0))
+    check(lambda x: jnp.tan(jnp.sin(x)), Box((2,), -1.0, 9.0))

@@ -1,0 +1,54 @@
+"""Which primitives the building blocks of random programs are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from tests.soundness.choices import Seeded
+from tests.soundness.composites import BRANCHES, LOSSES, any_step
+from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
+from tests.soundness.steps import Shape, Step
+
+SHAPES: tuple[Shape, ...] = ((4,), (2, 3), (4, 4, 2))
+# What tables do not list is drawn in this many steps.
+SEEDS = 150
+
+
+def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Functions, and the shapes of arguments that they take."""
+    for shape in SHAPES:
+        x = jax.ShapeDtypeStruct(shape, np.float32)
+        for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, LOSSES):
+            yield from ((use, (x,)) for use in table.values())
+        yield from ((join, (x, x)) for join in BRANCHES.values())
+        for seed in range(SEEDS):
+            step: Step = any_step(Seeded(seed), shape)
+            structs = {k: jax.ShapeDtypeStruct(s, x.dtype) for k, s in step.parameters.items()}
+            yield step.apply, (structs, x)
+
+
+def _inside(jaxpr: Any) -> Iterator[Any]:
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive
+        for inner in jax.tree.leaves(
+            list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from _inside(inner)
+
+
+def primitives_drawn() -> set[Any]:
+    """The primitives in the building blocks, those in inner jaxprs too."""
+    found: set[Any] = set()
+    for function, structs in building_blocks():
+        try:
+            jaxpr = jax.make_jaxpr(function)(*structs)
+        except (TypeError, ValueError, IndexError):  # does not fit the shape
+            continue
+        found.update(_inside(jaxpr.jaxpr))
+    return found
