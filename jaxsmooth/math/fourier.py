@@ -19,6 +19,10 @@ irfft = Uᵀ diag(g) with
     r_k = √n,  g_k = 1/√n   where c_k = 1,       r_k = √(n/2),  g_k = √(2/n)   where c_k = 2,
 
 so that ‖rfft‖₂ = √n and ‖irfft‖₂ = √(2/n) (1/√n where n <= 2): both are attained.
+
+In the norm of the whole spectrum, where a frequency counts as often as it or its conjugate is
+there, D_k² = 1 or 2 times, D rfft and irfft D⁻¹ are isometries but for √n. Then r_k is D_k
+times as large, and g_k 1/D_k times.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +47,13 @@ class Transform:
     Attributes:
       kind: "FFT", "IFFT", "RFFT" or "IRFFT".
       length: n, the length of the real signal, or of both for the complex ones.
+      counted: of the rfft and the irfft, the length of the signals whose whole spectra are
+        meant: with it they are D rfft and irfft D⁻¹.
     """
 
     kind: str
     length: int
+    counted: int | None = None
 
     @property
     def half(self) -> int:
@@ -65,9 +73,23 @@ class Transform:
     @property
     def unit(self) -> float:
         """The largest coefficient."""
-        return {"FFT": 1.0, "RFFT": 1.0, "IFFT": 1 / self.length, "IRFFT": 2 / self.length}[
-            self.kind
-        ]
+        unit = {"FFT": 1.0, "IFFT": 1 / self.length}.get(self.kind)
+        return float(up(np.max(self.coefficients), 4)) if unit is None else unit
+
+    @cached_property
+    def coefficients(self) -> np.ndarray:
+        """Of the rfft and the irfft, what multiplies the cosines and sines of a frequency."""
+        if self.real_input:
+            return self.weights
+        return np.where(self.own_conjugate, 1.0, 2.0) / self.length / self.weights
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """D, or ones."""
+        k = np.arange(self.half)
+        if self.counted is None:
+            return np.ones(self.half)
+        return np.where((k == 0) | (2 * k == self.counted), 1.0, math.sqrt(2.0))
 
     @cached_property
     def own_conjugate(self) -> np.ndarray:
@@ -79,20 +101,18 @@ class Transform:
     def gains(self) -> np.ndarray:
         """Of the irfft, g_k for both parts: ‖irfft X‖₂ = ‖g X‖₂. Upper bounds."""
         n = self.length
-        re = np.where(self.own_conjugate, 1.0, math.sqrt(2.0)) / math.sqrt(n)
+        re = np.where(self.own_conjugate, 1.0, math.sqrt(2.0)) / math.sqrt(n) / self.weights
         return up(np.stack([re, np.where(self.own_conjugate, 0.0, re)], -1), 4)
 
     @property
     def norm(self) -> float:
         """The 2-norm, rounded up."""
-        n = self.length
-        exact = {
-            "FFT": math.sqrt(n),
-            "RFFT": math.sqrt(n),
-            "IFFT": 1 / math.sqrt(n),
-            "IRFFT": math.sqrt((2.0 if n > 2 else 1.0) / n),
-        }
-        return float(up(exact[self.kind], 4))
+        if self.real_input:
+            return float(np.max(self.rows))
+        if self.real_output:
+            return float(np.max(self.gains))
+        root = math.sqrt(self.length)
+        return float(up(root if self.kind == "FFT" else 1 / root, 4))
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -103,19 +123,18 @@ class Transform:
         elif self.kind == "IFFT":
             rows = np.full((n, 2), 1 / math.sqrt(n))
         elif self.kind == "RFFT":
-            re = np.where(self.own_conjugate, math.sqrt(n), math.sqrt(n / 2))
+            re = np.where(self.own_conjugate, math.sqrt(n), math.sqrt(n / 2)) * self.weights
             rows = np.stack([re, np.where(self.own_conjugate, 0.0, re)], -1)
         else:
-            squares = np.where(self.own_conjugate, 1.0, 4.0).sum()
-            rows = np.full(n, math.sqrt(squares) / n)
-        return up(rows, 6)
+            rows = np.full(n, math.sqrt(np.sum(self.coefficients**2)))
+        return up(rows, self.half + 8)
 
     @property
     def column(self) -> float:
         """Largest 2-norm of a column, rounded up."""
         if self.kind == "RFFT":
             # That of the entry 0, which meets cosines of one.
-            return float(up(math.sqrt(self.half), 2))
+            return float(up(math.sqrt(np.sum(self.coefficients**2)), self.half + 8))
         return self.norm
 
     @property
@@ -139,8 +158,10 @@ class Transform:
         if not self.real_input:
             x = x[..., 0] + 1j * x[..., 1]
         transform = getattr(xp.fft, self.kind.lower())
-        y = transform(x, self.length) if self.real_output else transform(x)
-        return y if self.real_output else xp.stack([y.real, y.imag], -1)
+        if self.real_output:
+            return transform(x / self.weights, self.length)
+        y = transform(x) * (self.weights if self.real_input else 1.0)
+        return xp.stack([y.real, y.imag], -1)
 
     def rounding(self, x: Array) -> Array:
         """Elementwise bound of the rounding error of `apply`, in a shape that broadcasts.
@@ -220,7 +241,9 @@ def _tables(transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     quarters = 4 * np.arange(n)
     cosines[(quarters == n) | (quarters == 3 * n)] = 0.0
     sines[(quarters == 0) | (quarters == 2 * n)] = 0.0
-    factor = np.array([{"IFFT": 1 / n, "IRFFT": 1 / n}.get(transform.kind, 1.0)])
+    factor: Any = 1 / n if transform.kind == "IFFT" else 1.0
     if transform.real_output:
-        factor = np.where(transform.own_conjugate, 1.0, 2.0)[:, None] / n
+        factor = transform.coefficients[:, None]
+    elif transform.real_input:
+        factor = transform.coefficients
     return cosines[places] * factor, sines[places] * factor

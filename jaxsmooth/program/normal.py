@@ -47,6 +47,7 @@ from jaxsmooth.program.norms import norms
 from jaxsmooth.program.pairs import Pairs
 from jaxsmooth.program.selections import selections
 from jaxsmooth.program.simplify import simplified
+from jaxsmooth.program.spectra import weighed
 
 ELEMENTWISE = frozenset(
     {
@@ -179,6 +180,7 @@ class _Normaliser:
         equations = self._unified(found)
         equations = complexes(equations, normal.pairs, stepped, normal.loops, found.halts)
         outputs = normal.pairs.all(outputs, stepped)
+        equations = weighed(equations, outputs, values)
         folded = [*found.folded, *found.ahead]
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted)

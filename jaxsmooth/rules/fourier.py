@@ -24,7 +24,8 @@ class FourierRule(Rule):
     """fft, ifft, rfft or irfft along one axis, which ``axis`` counts without that of parts."""
 
     def transform(self, eq: Local) -> Transform:
-        return eq.always("transform", lambda: Transform(eq.params["kind"], eq.params["length"]))
+        params = eq.params
+        return Transform(params["kind"], params["length"], params.get("counted"))
 
     def first(self, eq: Local, x: Array) -> Array:
         """A stack of operands with the axis of the transform last, but for that of parts."""
