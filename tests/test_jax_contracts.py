@@ -155,3 +155,42 @@ def test_calls(f, primitive):
     (node,) = from_jaxpr(jax.make_jaxpr(f)(X)).body
     assert isinstance(node, Call)
     assert node.rematerialised is (primitive is p.remat_p)
+
+
+class TestComplexNumbers:
+    @pytest.mark.parametrize("kind", ["fft", "ifft", "rfft", "irfft"])
+    def test_transforms_have_kind_and_lengths_of_the_last_axes(self, kind):
+        x = jnp.ones((3, 4), jnp.float32 if kind == "rfft" else jnp.complex64)
+        transform = lax.FftType[kind.upper()]
+        e = equation(lambda x: lax.fft(x, transform, (6,) if kind == "irfft" else (4,)), x,
+                     primitive=p.fft_p)  # fmt: skip
+        assert e.params["fft_type"].name == kind.upper()
+        assert tuple(e.params["fft_lengths"]) == ((6,) if kind == "irfft" else (4,))
+        shape = {"rfft": (3, 3), "irfft": (3, 6)}.get(kind, (3, 4))
+        assert e.outvars[0].aval.shape == shape
+
+    def test_transforms_of_several_axes_halve_the_last(self):
+        e = equation(
+            lambda x: lax.fft(x, lax.FftType.RFFT, (3, 4)), jnp.ones((3, 4)), primitive=p.fft_p
+        )
+        assert e.outvars[0].aval.shape == (3, 3)
+
+    def test_parts_and_conjugates_have_one_operand(self):
+        z = jnp.ones(3, jnp.complex64)
+        for f, primitive in ((jnp.real, p.real_p), (jnp.imag, p.imag_p), (jnp.conj, p.conj_p)):
+            assert len(equation(f, z, primitive=primitive).invars) == 1
+        assert len(equation(lax.complex, X, X, primitive=p.complex_p).invars) == 2
+        assert equation(lax.abs, z, primitive=p.abs_p).outvars[0].aval.dtype == jnp.float32
+
+    def test_indexing_counts_axes_from_the_first(self):
+        """An axis that is added last leaves the numbers of all others."""
+        z, indices = jnp.ones((4, 3), jnp.complex64), jnp.array([[0], [2]])
+        numbers = lax.GatherDimensionNumbers((1,), (0,), (0,))
+        e = equation(lambda z: lax.gather(z, indices, numbers, (1, 3)), z, primitive=p.gather_p)
+        found = e.params["dimension_numbers"]
+        assert found._replace(offset_dims=(1, 2)).offset_dims == (1, 2)
+        assert tuple(e.params["slice_sizes"]) == (1, 3)
+        numbers = lax.ScatterDimensionNumbers((1,), (0,), (0,))
+        e = equation(lambda z: lax.scatter(z, indices, z[:2], numbers), z, primitive=p.scatter_p)
+        found = e.params["dimension_numbers"]
+        assert found._replace(update_window_dims=(1, 2)).update_window_dims == (1, 2)

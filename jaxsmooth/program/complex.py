@@ -104,12 +104,10 @@ def _real(rewriter: Rewriter, equation: Equation) -> None:
 
 def _loop(rewriter: Rewriter, equation: Equation, loops: dict[Equation, Steps]) -> None:
     """A loop; its body has its pairs already."""
-    steps = loops.pop(equation, None)
-    if steps is not None:
-        inputs, outputs = (
-            rewriter.pairs.all(atoms, rewriter.stepped)
-            for atoms in (equation.inputs, equation.outputs)
-        )
-        equation = replace(equation, inputs=inputs, outputs=outputs)
-        loops[equation] = steps
-    rewriter.made.append(equation)
+    inputs, outputs = (
+        rewriter.pairs.all(atoms, rewriter.stepped) for atoms in (equation.inputs, equation.outputs)
+    )
+    changed = replace(equation, inputs=inputs, outputs=outputs)
+    if equation in loops:
+        loops[changed] = loops.pop(equation)
+    rewriter.made.append(changed)

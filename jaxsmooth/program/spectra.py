@@ -11,6 +11,7 @@ the frequency counts: irfft(Y) = irfft D⁻¹ (D Y), and D passes through them t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -135,6 +136,11 @@ class _Finder:
             axes = list(params["broadcast_dimensions"])
             if axis in axes and e.inputs[0].shape[axes.index(axis)] == shape[axis]:
                 yield [(0, axes.index(axis))]
+        elif e.primitive is p.rev_p:
+            if axis not in params["dimensions"]:
+                yield [(0, axis)]
+        elif e.primitive is p.reshape_p:
+            yield from _reshaped(e.inputs[0].shape, shape, axis)
         elif e.primitive is p.slice_p:
             strides = params["strides"] or (1,) * len(shape)
             if params["start_indices"][axis] == 0 and strides[axis] == 1:
@@ -151,6 +157,11 @@ class _Finder:
         elif e.primitive is p.dynamic_update_slice_p:
             if self._zero(e.inputs[0]) and self._zero(e.inputs[2 + axis]):
                 yield [(1, axis)]
+        elif e.primitive is p.select_n_p:
+            # Where some of what is chosen from is 0, so is D times it.
+            yield [(i, axis) for i, a in enumerate(e.inputs) if i and not self._zero(a)]
+        elif e.primitive is p.scatter_p and self._zero(e.inputs[2]):
+            yield [(0, axis)]
         elif e.primitive is p.scatter_p and self._is_block(e, axis):
             yield [(2, axis)]
 
@@ -171,6 +182,15 @@ class _Finder:
     def _zero(self, atom: Atom) -> bool:
         value = self._value(atom)
         return value is not None and not value.any()
+
+
+def _reshaped(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> Iterator[Sources]:
+    """Of a reshape, the axis of the operand that is the result's."""
+    count = math.prod(after[:axis])
+    for at, size in enumerate(before):
+        if size == after[axis] and math.prod(before[:at]) == count:
+            yield [(0, at)]
+            return
 
 
 def _of_matrices(of: Equation, axis: int) -> Iterator[Sources]:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth.math.array import Array, namespace, norm2, up
-from jaxsmooth.math.magnitude import Magnitude, Response
+from jaxsmooth.math.magnitude import Magnitude, Response, column
 from jaxsmooth.program.complex_structure import EMBED, PICK
 from jaxsmooth.rules.linear import LinearRule
 from jaxsmooth.rules.registry import Local, define
@@ -32,7 +32,11 @@ def twice(x: Array) -> Array:
 
 def moduli(m: Magnitude) -> Magnitude:
     """Magnitudes of the moduli of perturbations of pairs."""
-    return Magnitude(None if m.entries is None else norm2(m.entries, -1), m.norm, m.total)
+    if m.entries is None:
+        return m
+    entries = norm2(m.entries, -1)
+    norms = column(m.norm, entries.ndim - 1)
+    return Magnitude(namespace(entries, norms).minimum(entries, norms), m.norm, m.total)
 
 
 def of_parts(total: Array | None) -> Array | None:

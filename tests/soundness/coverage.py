@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tests.soundness.choices import Seeded
+from tests.soundness.complexes import COMPLEX
 from tests.soundness.composites import BRANCHES, LOSSES, any_step
 from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
 from tests.soundness.steps import Shape, Step
@@ -22,7 +23,7 @@ def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Functions, and the shapes of arguments that they take."""
     for shape in SHAPES:
         x = jax.ShapeDtypeStruct(shape, np.float32)
-        for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, LOSSES):
+        for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, LOSSES):
             yield from ((use, (x,)) for use in table.values())
         yield from ((join, (x, x)) for join in BRANCHES.values())
         for seed in range(SEEDS):
