@@ -209,6 +209,7 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
                 inputs, compute, np.float64(0.0), repairs=True
             )
     for found, mu in zip(proved.result.sites, proved.mu, strict=True):
+        assert normal.pairs.whole(found.equation.outputs[0]) is found.equation.outputs[0]
         active = found.site.active
         if not is_traced(active) and not np.any(active):
             continue

@@ -45,6 +45,12 @@ def intervals(declared: Set, leaves: list[Leaf], subtree: Any, path: str) -> lis
     Raises:
         BoundsError: if the set is malformed, or makes no sense for a leaf.
     """
+    for leaf in leaves:
+        if leaf.is_complex and not isinstance(declared, Fixed):
+            raise BoundsError(
+                f"{leaf.path}: complex arguments have no intervals; pass real and imaginary part "
+                f"as two real arguments, or make it known with jaxsmooth.fixed"
+            )
     if not isinstance(declared, (Fixed, Anything)):
         for leaf in leaves:
             if not leaf.is_number or (isinstance(declared, Ball) and leaf.is_discrete):
@@ -96,6 +102,8 @@ def _fixed(declared: Fixed, leaves: list[Leaf], subtree: Any, path: str) -> list
 
 def _fixed_one(value: Any, leaf: Leaf) -> Interval:
     what = "value of fixed"
+    if leaf.is_complex:
+        return Interval(*_unbounded(leaf)[:3], np.float64(0.0), _complex_value(value, leaf, what))
     if not leaf.is_number:
         if getattr(value, "dtype", None) != leaf.dtype:
             raise BoundsError(f"{leaf.path} has dtype {leaf.dtype}; {what} must have it too")
@@ -118,6 +126,18 @@ def _fixed_one(value: Any, leaf: Leaf) -> Interval:
     lo, hi = _enclose_integers(center) if leaf.is_discrete else (center, center)
     whole = value if np.shape(value) == leaf.shape else spread(seen, leaf.shape)
     return Interval(lo, hi, center, np.float64(0.0), whole)
+
+
+def _complex_value(value: Any, leaf: Leaf, what: str) -> Any:
+    """The known complex numbers, in the argument's type and shape."""
+    check_dtype(value, leaf.path, what, complex_too=True)
+    _check_same_shape(np.shape(value), leaf)
+    if is_traced(value):
+        return spread(value.astype(leaf.dtype), leaf.shape)
+    seen = np.asarray(value).astype(leaf.dtype)
+    if np.isnan(seen).any():
+        raise BoundsError(f"{leaf.path}: {what} has a NaN{position(np.isnan(seen))}")
+    return spread(seen, leaf.shape)
 
 
 def _anything(declared: Anything, leaves: list[Leaf], subtree: Any, path: str) -> list[Interval]:

@@ -31,6 +31,11 @@ class Leaf(NamedTuple):
         return self.is_discrete or jnp.issubdtype(self.dtype, jnp.floating)
 
     @property
+    def is_complex(self) -> bool:
+        """Whether it holds complex numbers."""
+        return jnp.issubdtype(self.dtype, jnp.complexfloating)
+
+    @property
     def is_discrete(self) -> bool:
         """Whether it holds integers or booleans."""
         return jnp.issubdtype(self.dtype, jnp.integer) or self.dtype == np.bool_
@@ -45,11 +50,6 @@ def argument_leaf(path: str, argnum: int, value: Any) -> Leaf:
             f"{path} is a {type(value).__name__}, not an array: bind arguments that are no "
             f"arrays with functools.partial"
         ) from None
-    if jnp.issubdtype(seen.dtype, jnp.complexfloating):
-        raise BoundsError(
-            f"{path}: complex arguments have no intervals; pass real and imaginary part as "
-            f"two real arguments"
-        )
     return Leaf(path, argnum, tuple(seen.shape), seen.dtype)
 
 
@@ -103,13 +103,13 @@ def check_shape(shape: tuple[int, ...], leaf: Leaf, what: str) -> None:
         )
 
 
-def check_dtype(x: Any, path: str, what: str) -> None:
-    """Raise unless x holds real numbers."""
+def check_dtype(x: Any, path: str, what: str, complex_too: bool = False) -> None:
+    """Raise unless x holds real numbers, or complex ones where these make sense."""
     if x is None or isinstance(x, (str, bytes)):
         raise BoundsError(f"{path}: {what} is {x!r}, not a number")
     dtype = getattr(x, "dtype", None)
     dtype = np.asarray(x).dtype if dtype is None else dtype
-    if jnp.issubdtype(dtype, jnp.complexfloating):
+    if jnp.issubdtype(dtype, jnp.complexfloating) and not complex_too:
         raise BoundsError(f"{path}: {what} is complex; sets are of real numbers")
     if not jnp.issubdtype(dtype, jnp.number) and dtype != np.bool_:
         raise BoundsError(f"{path}: {what} has dtype {dtype}; give real numbers")

@@ -28,7 +28,7 @@ def _brief(numbers: Numbers) -> str:
             return x
         number = isinstance(dtype, np.dtype) and not array.is_traced(x)
         if shape == () and number:
-            return _Verbatim(f"{float(x):g}")
+            return _Verbatim(f"{np.asarray(x).item():g}")
         return _Verbatim(f"{dtype.name}[{','.join(map(str, shape))}]")
 
     return repr(jax.tree.map(leaf, numbers))

@@ -54,7 +54,7 @@ def _subtree(bounds: Any, path: str) -> Any:
 
 def _of_set(declared: Set, path: str) -> Any:
     if isinstance(declared, Fixed):
-        return jax.tree.map(lambda x: _typed(x, path), declared.value)
+        return jax.tree.map(lambda x: _typed(x, path, complex_too=True), declared.value)
     if isinstance(declared, Ball):
         trees = [declared.center]
     elif isinstance(declared, LinfBall):
@@ -85,9 +85,9 @@ def _of_set(declared: Set, path: str) -> Any:
     return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
 
 
-def _typed(x: Any, path: str) -> jax.ShapeDtypeStruct:
+def _typed(x: Any, path: str, complex_too: bool = False) -> jax.ShapeDtypeStruct:
     if not jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.extended):
-        check_dtype(x, path, "number of the set")
+        check_dtype(x, path, "number of the set", complex_too)
     seen = jax.eval_shape(lambda y: y, x)
     return jax.ShapeDtypeStruct(seen.shape, seen.dtype)
 

@@ -108,8 +108,10 @@ class Rewriter:
 
     def both_parts(self, atoms: Sequence[Atom]) -> tuple[Atom, tuple[Any, Any]] | None:
         """The complex number of which two atoms are the two parts, and which is which."""
-        found = [self.parts.get(self.origin(a)) for a in atoms]
-        if len(found) != 2 or found[0] is None or found[1] is None:
+        if len(atoms) != 2:
             return None
-        (z, first), (w, second) = found
+        one, other = (self.parts.get(self.origin(a)) for a in atoms)
+        if one is None or other is None:
+            return None
+        (z, first), (w, second) = one, other
         return (z, (first, second)) if z is w and is_complex(z) else None

@@ -200,6 +200,27 @@ def test_known_weights_are_folded():
     assert 0.5 <= found.lipschitz <= 0.5 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_arguments_may_be_known(dtype):
+    w = np.array([0.3 - 0.4j, 0.5j, 0.1 + 0.2j], dtype)
+
+    def f(w, x):
+        return jax.nn.relu(jnp.fft.irfft(jnp.fft.rfft(x) * w["w"] * w["one"], 4))
+
+    with jax.enable_x64(dtype is np.complex128):
+        bounds = (fixed({"w": w, "one": 1 + 0j}), box(-np.ones(4, w.real.dtype), 1.0))
+        f_eps = smooth(f, 0.1, bounds)
+        found = f_eps.certificate()
+        x = np.linspace(-1, 1, 4, dtype=w.real.dtype)
+        given = {"w": w, "one": dtype(1)}
+        assert np.all(abs(f_eps(given, x) - f(given, x)) <= 0.1)
+        assert np.all(f_eps(x) == f_eps(given, x))
+        with pytest.raises(jaxsmooth.ArgumentError, match="declared fixed"):
+            f_eps({"w": 2 * w, "one": dtype(1)}, x)
+    assert 0.5 <= found.lipschitz * (1 + 1e-6) <= 0.5 * (1 + 1e-5)
+    assert "complex" in found.assumptions[0]
+
+
 def test_complex_arguments_and_results_are_to_be_pairs():
     z = np.ones(3, np.complex64)
     with pytest.raises(jaxsmooth.BoundsError, match="real and imaginary part"):
