@@ -142,7 +142,8 @@ class _Attack:
         self.evidence.observe("error", np.linalg.norm(g - f, axis=1), noise, points)
         self.evidence.observe("bound", np.linalg.norm(g, axis=1), noise, points)
         self.evidence.observe("lipschitz", slope, 1e3 * self.roundoff * (1 + slope), points)
-        return jacobian, np.nan_to_num(ascent)
+        # f itself may have no finite derivative at a kink.
+        return jacobian, np.nan_to_num(ascent, posinf=0.0, neginf=0.0)
 
     def secant(self, a, b, at_a, at_b) -> np.ndarray:
         distance = np.linalg.norm(a - b, axis=1)
