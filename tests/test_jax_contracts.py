@@ -158,21 +158,25 @@ def test_calls(f, primitive):
 
 
 class TestComplexNumbers:
+    def transformed(self, x, kind, lengths):
+        (call,) = jax.make_jaxpr(lambda x: lax.fft(x, kind, lengths))(x).jaxpr.eqns
+        jaxpr, _ = _compat.call_body(call)
+        (e,) = jaxpr.eqns
+        assert e.primitive is p.fft_p
+        return e
+
     @pytest.mark.parametrize("kind", ["fft", "ifft", "rfft", "irfft"])
     def test_transforms_have_kind_and_lengths_of_the_last_axes(self, kind):
         x = jnp.ones((3, 4), jnp.float32 if kind == "rfft" else jnp.complex64)
         transform = lax.FftType[kind.upper()]
-        e = equation(lambda x: lax.fft(x, transform, (6,) if kind == "irfft" else (4,)), x,
-                     primitive=p.fft_p)  # fmt: skip
+        e = self.transformed(x, transform, (6,) if kind == "irfft" else (4,))
         assert e.params["fft_type"].name == kind.upper()
         assert tuple(e.params["fft_lengths"]) == ((6,) if kind == "irfft" else (4,))
         shape = {"rfft": (3, 3), "irfft": (3, 6)}.get(kind, (3, 4))
         assert e.outvars[0].aval.shape == shape
 
     def test_transforms_of_several_axes_halve_the_last(self):
-        e = equation(
-            lambda x: lax.fft(x, lax.FftType.RFFT, (3, 4)), jnp.ones((3, 4)), primitive=p.fft_p
-        )
+        e = self.transformed(jnp.ones((3, 4)), lax.FftType.RFFT, (3, 4))
         assert e.outvars[0].aval.shape == (3, 3)
 
     def test_parts_and_conjugates_have_one_operand(self):
