@@ -22,6 +22,10 @@ SMOOTH = {
     "squared hinge": lambda x: jax.nn.relu(1 - x) ** 2,
     "|x|³": lambda x: jnp.abs(x) ** 3,
     "exp(-relu(x)²)": lambda x: jnp.exp(-(jax.nn.relu(x) ** 2)),
+    "softplus by hand": lambda x: jnp.log(1 + jnp.exp(3 * x)),
+    "softplus by log1p": lambda x: jnp.log1p(jnp.exp(-2 * x)),
+    "logistic by hand": lambda x: 1 / (1 + jnp.exp(-x)),
+    "logistic by its odds": lambda x: jnp.exp(2 * x) / (1 + jnp.exp(2 * x)),
     "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
 }
 
