@@ -230,11 +230,16 @@ class Piecewise:
         return low.reshape(np.shape(lo)), high.reshape(np.shape(lo))
 
     def _sharpen(self, lo: Array, hi: Array, found: Ends, order: int) -> Ends:
-        """Known narrow intervals are enclosed by the program itself, too."""
+        """Known narrow intervals are enclosed by the program itself, too.
+
+        So are those that reach into a tail where nothing bounds it: they end somewhere.
+        """
         if is_traced(lo, hi):
             return found
         first, last = self._between(lo, hi)
-        narrow = np.atleast_1d((last - first < 4) & np.isfinite(lo) & np.isfinite(hi) & (lo <= hi))
+        unbounded = np.isinf(found[0]) | np.isinf(found[1])
+        wanted = (last - first < 4) | unbounded
+        narrow = np.atleast_1d(wanted & np.isfinite(lo) & np.isfinite(hi) & (lo <= hi))
         broken = np.append(0, np.cumsum(self.joints.broken | self.cells.bad))
         narrow &= np.atleast_1d(broken[last + 1] == broken[first])
         # A point where cells meet has slopes from both sides.
