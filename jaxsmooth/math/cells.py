@@ -24,7 +24,8 @@ CORE = 2.0  # |x| up to here sets the scale of f' and f''
 FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
 MOST_CELLS = 8192
 # Cells near zero are refined first, and leave some to those farther away.
-REACHES = ((8.0, MOST_CELLS // 2), (32.0, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
+FINE = 32.0  # |x| up to here
+REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
 MOST_ROUNDS = 90
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
