@@ -401,10 +401,7 @@ MARKS = {
     haiku_resnet: SLOW,
     mobilenet: SLOW,
     unet: SLOW,
-    unet_with_group_norm: [
-        known("group norm is not recognised", CertificationError, RuntimeWarning),
-        SLOW,
-    ],
+    unet_with_group_norm: [LAYER_NORM, SLOW],
     vit: [LAYER_NORM, SLOW],
     vit_with_dropout: [LAYER_NORM, SLOW],
     mixer: SLOW,
