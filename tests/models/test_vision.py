@@ -15,7 +15,6 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from jaxsmooth.errors import CertificationError
 from tests.models.harness import (
     LAYER_NORM,
     SLOW,
