@@ -18,6 +18,7 @@ from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
+from jaxsmooth.program.halves import halves
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
@@ -89,6 +90,7 @@ def prepare(
     chosen = kernel_named("minimax" if kernel == "auto" else kernel)
     domain = resolve(bounds, args)
     graph, outputs = trace(f, args)
+    graph = halves(graph)
     positions = _argnums(argnums, domain, len(args))
     leaves = [
         j
