@@ -19,6 +19,7 @@ from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.halves import halves
+from jaxsmooth.program.interpolation import INTERPOLATIONS, interpolations
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
@@ -103,8 +104,9 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    rewrites = [regions(is_known, is_located, is_smooth), combinations]
-    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
+    rewrites = [interpolations, regions(is_known, is_located, is_smooth), combinations]
+    wanted = (*COMPOSITES, *INTERPOLATIONS, *SMOOTHED)
+    normal = normalise(graph, known, varying, rewrites, wanted)
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)
