@@ -297,16 +297,17 @@ def _stable(steps: Steps) -> Steps:
     Interval by interval, e^x / (1 + e^x) forgets how its parts belong together.
     """
     found: Steps = []
+    nothing: tuple[str, tuple[Any, ...], Any] = ("", (), None)
 
     def step(value: Any) -> tuple[str, tuple[Any, ...], Any]:
-        return found[value - 1] if isinstance(value, int) and value > 0 else ("", (), None)
+        return found[value - 1] if isinstance(value, int) and value > 0 else nothing
 
     def exponent(value: Any) -> Any:
         """v of 1 + exp(v)."""
         name, operands, _ = step(value)
         if name == "add" and 1.0 in operands:
             rest = [v for v in operands if isinstance(v, int)]
-            name, operands, _ = step(rest[0]) if len(rest) == 1 else ("", (), None)
+            name, operands, _ = step(rest[0]) if len(rest) == 1 else nothing
             return operands[0] if name == "exp" else None
         return None
 
