@@ -213,7 +213,11 @@ class TestTraced:
             (dense, lambda r: (linf_ball(r), ball(1.0))),
             (dense, lambda r: (Layer(ball(3.0), ball(r)), box(0.0, 1.0))),
             (dense, lambda r: (ball(3.0), ball(1.0, r * jnp.ones(4)))),
-            (lambda layer, x: mixed(dense(layer, x), x), lambda r: (ball(r), box(0.0, 1.0))),
+            pytest.param(
+                lambda layer, x: mixed(dense(layer, x), x),
+                lambda r: (ball(r), box(0.0, 1.0)),
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_one_traced_number_beside_known_sets(self, f, bounds):

@@ -18,6 +18,8 @@ from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
+from jaxsmooth.program.halves import halves
+from jaxsmooth.program.interpolation import INTERPOLATIONS, interpolations
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
@@ -90,6 +92,7 @@ def prepare(
     chosen = kernel_named("minimax" if kernel == "auto" else kernel)
     domain = resolve(bounds, args)
     graph, outputs = trace(f, args)
+    graph = halves(graph)
     positions = _argnums(argnums, domain, len(args))
     leaves = [
         j
@@ -102,9 +105,10 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    rewrites = [regions(is_known, is_located, is_smooth), combinations, squares]
     _check_outputs(outputs)
-    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
+    rewrites = [interpolations, regions(is_known, is_located, is_smooth), combinations, squares]
+    wanted = (*COMPOSITES, *INTERPOLATIONS, *SMOOTHED)
+    normal = normalise(graph, known, varying, rewrites, wanted)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)
 

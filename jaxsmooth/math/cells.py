@@ -22,8 +22,10 @@ TAIL_BITS = (16.0, 24.0, 40.0, 80.0)
 TOLERANCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 CORE = 2.0  # |x| up to here sets the scale of f' and f''
 FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
-REACHES = (32.0, np.inf)  # cells near zero are refined first
-MOST_CELLS = 4096
+MOST_CELLS = 8192
+# Cells near zero are refined first, and leave some to those farther away.
+FINE = 32.0  # |x| up to here
+REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
 MOST_ROUNDS = 90
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
@@ -167,11 +169,13 @@ def _excess(batch: _Batch) -> np.ndarray:
         magnitude = np.maximum(np.abs(low), np.abs(high))
         attained = np.maximum(np.maximum(low, -high), 0.0)
         scale = _scale(batch, np.where(np.isfinite(attained), attained, 0.0))
-        width = (high - low) / np.maximum(magnitude, FLOOR * scale)
+        # A magnitude far above what is attained is the enclosure's, and the worst of all.
+        size = np.where(scale > 0, np.minimum(magnitude, scale), magnitude)
+        width = (high - low) / np.maximum(size, FLOOR * scale)
         width = np.where(high == low, 0.0, width)
         excess = np.maximum(excess, np.where(np.isnan(width), np.inf, width))
-    size = batch.hi - batch.lo
-    fine = size <= 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10)
+    length = batch.hi - batch.lo
+    fine = length <= 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10)
     return np.where(fine | batch.undecided | ~_splittable(batch), 0.0, excess)
 
 
@@ -206,16 +210,16 @@ def partition(program: Univariate) -> Cells:
         bits, left, right = _tails(program)
         seeds = _seeds(program, bits)
         batch = _evaluate(program, seeds[:-1], seeds[1:])
-        for reach, _ in itertools.product(REACHES, range(MOST_ROUNDS)):
+        for (reach, _), _ in itertools.product(REACHES, range(MOST_ROUNDS)):
             open_ = batch.undecided & _splittable(batch) & _within(batch, reach)
             # An isolated threshold keeps few cells undecided; more is not a threshold.
             isolated = open_ & (batch.hi - batch.lo < 2.0**-40 * np.abs(batch.lo))
             open_ &= ~isolated | (isolated.sum() < MOST_ISOLATED)
             if open_.any() and batch.lo.size + open_.sum() <= MOST_CELLS:
                 batch = _split(program, batch, open_)
-        for reach, tolerance in itertools.product(REACHES, TOLERANCES):
+        for (reach, most), tolerance in itertools.product(REACHES, TOLERANCES):
             for _ in range(MOST_ROUNDS):
-                room = MOST_CELLS - batch.lo.size
+                room = most - batch.lo.size
                 excess = np.where(_within(batch, reach), _excess(batch), 0.0)
                 coarse = _worst(excess, tolerance, room)
                 if not coarse.any():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxsmooth.math.array import Array, is_traced, namespace, times, tiny, unit_roundoff
-from jaxsmooth.math.cells import Cells, enclose, partition
+from jaxsmooth.math.cells import FINE, Cells, enclose, partition
 from jaxsmooth.math.enclosure import EXTREME, as_pair, cast_outward, everything_where
 from jaxsmooth.math.enclosure import Interval as Ends
 from jaxsmooth.math.interval import Interval
@@ -230,11 +230,15 @@ class Piecewise:
         return low.reshape(np.shape(lo)), high.reshape(np.shape(lo))
 
     def _sharpen(self, lo: Array, hi: Array, found: Ends, order: int) -> Ends:
-        """Known narrow intervals are enclosed by the program itself, too."""
+        """Known narrow intervals are enclosed by the program itself, too.
+
+        So are those that reach to where cells are coarse, or into a tail.
+        """
         if is_traced(lo, hi):
             return found
         first, last = self._between(lo, hi)
-        narrow = np.atleast_1d((last - first < 4) & np.isfinite(lo) & np.isfinite(hi) & (lo <= hi))
+        wanted = (last - first < 4) | (np.maximum(abs(lo), abs(hi)) > FINE)
+        narrow = np.atleast_1d(wanted & np.isfinite(lo) & np.isfinite(hi) & (lo <= hi))
         broken = np.append(0, np.cumsum(self.joints.broken | self.cells.bad))
         narrow &= np.atleast_1d(broken[last + 1] == broken[first])
         # A point where cells meet has slopes from both sides.

@@ -8,6 +8,7 @@ is between a and b.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,7 @@ def _recognise(
         found = _weighted(x, y, producers, known) or _moved(x, y, producers)
         if found is None or any(a.shape != equation.outputs[0].shape for a in found):
             continue
-        return Equation(
-            COMBINATION, {}, found, equation.outputs, equation.path, equation.source, equation.eqn
-        )
+        return replace(equation, primitive=COMBINATION, params={}, inputs=found)
     return equation
 
 
@@ -59,6 +58,9 @@ def _weighted(
     """(z, a, b) of x = (1 - z)·a and y = z·b."""
     first, second = (_made_by(p.mul_p, v, producers) for v in (x, y))
     for weight, a in (first, first[::-1]) if first else ():
+        for other, b in (second, second[::-1]) if second else ():
+            if _rest(weight, other, known):
+                return other, a, b
         one, z = _made_by(p.sub_p, weight, producers) or (None, None)
         if z is None or not _is_one(one, known):
             continue
@@ -78,6 +80,18 @@ def _moved(x: Atom, y: Atom, producers: dict[Value, Equation]) -> tuple[Atom, At
     return None
 
 
-def _is_one(atom: Any, known: dict[Value, Any]) -> bool:
+def _number(atom: Any, known: dict[Value, Any]) -> Any:
+    """The numbers that an atom holds, None where they are unknown or traced."""
     value = atom.value if isinstance(atom, Literal) else known.get(atom)
-    return value is not None and not isinstance(value, Tracer) and bool(np.all(value == 1))
+    return None if isinstance(value, Tracer) else value
+
+
+def _is_one(atom: Any, known: dict[Value, Any]) -> bool:
+    value = _number(atom, known)
+    return value is not None and bool(np.all(value == 1))
+
+
+def _rest(weight: Atom, z: Atom, known: dict[Value, Any]) -> bool:
+    """Whether known weights are 1 - z and z."""
+    one, other = _number(weight, known), _number(z, known)
+    return one is not None and other is not None and bool(np.all(one == 1 - np.asarray(other)))

@@ -11,7 +11,7 @@ one equation with a `Loop`, whose body reads the loop's constants as they are ou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -362,6 +362,22 @@ def from_jaxpr(closed: Any) -> Graph:
     inputs = tuple(Value(v.aval) for v in jaxpr.invars)
     body, outputs = builder.body(jaxpr, consts, inputs)
     return Graph(inputs, outputs, builder.constants, body)
+
+
+def equations_of(
+    f: Callable[..., Any], inputs: Sequence[Atom], output: Value, path: str, source: str
+) -> list[Equation]:
+    """The equations of a function of atoms, the last one with that result.
+
+    It consists of single primitives: calls and closures over arrays have no place here.
+    """
+    closed = jax.make_jaxpr(f)(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in inputs))
+    jaxpr, consts = _compat.open_jaxpr(closed)
+    nodes, _ = _Builder().body(jaxpr, consts, tuple(inputs), f"{path}/")
+    found = [replace(n, source=source) for n in nodes if isinstance(n, Equation)]
+    assert len(found) == len(nodes)
+    assert not consts
+    return [*found[:-1], replace(found[-1], outputs=(output,))]
 
 
 def describe(node: Equation | Switch) -> str:

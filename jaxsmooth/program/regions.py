@@ -216,7 +216,7 @@ class _Finder:
         numbers: dict[Value, int] = {root: 0}
         if not self._collect(final.outputs[0], steps, numbers):
             return final
-        params = {"steps": tuple(steps), "final": final}
+        params = {"steps": tuple(_stable(steps)), "final": final}
         region = _replaced(final, UNIVARIATE, params, (root,))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
             return final
@@ -289,6 +289,43 @@ _EXPANDED: dict[Any, Callable[[tuple[Any, ...], int], Steps]] = {
     primitive("polynomial_p"): _polynomial,
 }
 """Operations that are written with others."""
+
+
+def _stable(steps: Steps) -> Steps:
+    """The steps with softplus and the logistic function for what is written with exp.
+
+    Interval by interval, e^x / (1 + e^x) forgets how its parts belong together.
+    """
+    found: Steps = []
+    nothing: tuple[str, tuple[Any, ...], Any] = ("", (), None)
+
+    def step(value: Any) -> tuple[str, tuple[Any, ...], Any]:
+        return found[value - 1] if isinstance(value, int) and value > 0 else nothing
+
+    def exponent(value: Any) -> Any:
+        """v of 1 + exp(v)."""
+        name, operands, _ = step(value)
+        if name == "add" and 1.0 in operands:
+            rest = [v for v in operands if isinstance(v, int)]
+            name, operands, _ = step(rest[0]) if len(rest) == 1 else nothing
+            return operands[0] if name == "exp" else None
+        return None
+
+    for name, operands, parameter in steps:
+        made = (name, operands, parameter)
+        if name == "log1p" and step(operands[0])[0] == "exp":
+            made = ("softplus", step(operands[0])[1], None)
+        elif name == "log" and exponent(operands[0]) is not None:
+            made = ("softplus", (exponent(operands[0]),), None)
+        elif name == "div" and exponent(operands[1]) is not None:
+            above, v = step(operands[0]), exponent(operands[1])
+            inner = step(v)
+            if above[0] == "exp" and above[1][0] == v:
+                made = ("logistic", (v,), None)
+            elif isinstance(operands[0], float) and operands[0] == 1 and inner[0] == "neg":
+                made = ("logistic", inner[1], None)
+        found.append(made)
+    return found
 
 
 def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:

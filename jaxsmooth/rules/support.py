@@ -150,6 +150,11 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "Use the largest value itself (jnp.max), or jax.nn.softmax with a temperature.",
     ),
     _constant(
+        "indices", "call_hi_primitive",
+        "it is a function of JAX whose program stays hidden, such as jnp.searchsorted, and jumps",
+        "Use jnp.interp between knots that are known, or sums of jnp.clip.",
+    ),
+    _constant(
         "integers and bits",
         "shift_left shift_right_arithmetic shift_right_logical population_count clz "
         "bitcast_convert_type",
@@ -234,7 +239,7 @@ ELSEWHERE = frozenset(
     {
         "split", "stack", "unstack", "tile", "optimization_barrier", "scatter-sub", "random_wrap",
         "random_unwrap", "random_clone", "shard_map", "pure_callback", "io_callback", "ffi_call",
-        "pallas_call", "pbroadcast", "pvary",
+        "pallas_call", "pbroadcast", "pvary", "call_hi_primitive",
     }
 )  # fmt: skip
 """Names of those that `jax.extend.core.primitives` leaves out."""

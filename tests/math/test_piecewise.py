@@ -79,7 +79,7 @@ def test_range_and_slope_are_sound_and_sharp(name: str) -> None:
     kinks = np.array([k for k, _ in KINKS.get(name, [])] + [np.nan])
     at_end = (np.abs(np.stack([lo, hi])[..., None] - kinks) < 0.01).any(axis=(0, 2))
     sampled &= ~at_end
-    loose = 0.12 if name == "x_sin" else 0.05  # its cells are spread over all the line
+    loose = 0.05
     assert np.all((slope_high - most)[sampled] <= loose * size[sampled] + 0.01)
     assert np.all((least - slope_low)[sampled] <= loose * size[sampled] + 0.01)
 

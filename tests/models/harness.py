@@ -63,6 +63,7 @@ class Model:
         inputs: likewise.
         loss: outputs to a number.
         jointly: whether parameters move in one ball, else every leaf does in one of its own.
+        reach: how far inputs and parameters move, as a part of INPUTS and PARAMETERS.
     """
 
     apply: Callable[[Any, Any], Any]
@@ -70,6 +71,7 @@ class Model:
     inputs: Any
     loss: Callable[[Any], jax.Array]
     jointly: bool = True
+    reach: float = 1.0
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
@@ -208,17 +210,19 @@ def attacked(f: Callable, bounds: Any, *args: Any) -> Any:
 
 def check_inputs_in_a_box(model: Model) -> None:
     """Known parameters; inputs move."""
-    where = jax.tree.map(lambda x: box(x - INPUTS, x + INPUTS), model.inputs)
+    away = model.reach * INPUTS
+    where = jax.tree.map(lambda x: box(x - away, x + away), model.inputs)
     bounds = (fixed(model.parameters), where)
     attacked(lambda p, x: model.apply(p, x), bounds, model.parameters, model.inputs)
 
 
 def check_training(model: Model) -> None:
     """Parameters move in balls around where they are; one step of training."""
+    radius = model.reach * PARAMETERS
     if model.jointly:
-        near = ball(PARAMETERS, center=model.parameters)
+        near = ball(radius, center=model.parameters)
     else:
-        near = jax.tree.map(lambda p: ball(PARAMETERS, center=p), model.parameters)
+        near = jax.tree.map(lambda p: ball(radius, center=p), model.parameters)
 
     def f(parameters):
         return model.loss(model.apply(parameters, model.inputs))

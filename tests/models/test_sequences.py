@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import equinox as eqx
 import haiku as hk
 import jax
@@ -221,7 +223,8 @@ def haiku_decoder():
         x = hk.LayerNorm(axis=-1, create_scale=True, create_offset=True)(x)
         return hk.Linear(5)(x)
 
-    return of_haiku(network, 0.1 * normal(6, 1, 4, 4), TOKENS, loss=NEXT)
+    made = of_haiku(network, 0.1 * normal(6, 1, 4, 4), TOKENS, loss=NEXT)
+    return replace(made, reach=0.002)
 
 
 class Attender(eqx.Module):
@@ -321,7 +324,7 @@ MARKS = {
     encoder: [LAYER_NORM, SLOW],
     encoder_with_dropout: [LAYER_NORM, SLOW],
     decoder: LAYER_NORM,
-    haiku_decoder: [LAYER_NORM, SLOW],
+    haiku_decoder: SLOW,
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsmooth import box, smooth
+from jaxsmooth import analyze, box, smooth
 from jaxsmooth.analysis.prepare import prepare
 from tests.rules.sampling import Box, check
 
@@ -22,6 +22,10 @@ SMOOTH = {
     "squared hinge": lambda x: jax.nn.relu(1 - x) ** 2,
     "|x|³": lambda x: jnp.abs(x) ** 3,
     "exp(-relu(x)²)": lambda x: jnp.exp(-(jax.nn.relu(x) ** 2)),
+    "softplus by hand": lambda x: jnp.log(1 + jnp.exp(3 * x)),
+    "softplus by log1p": lambda x: jnp.log1p(jnp.exp(-2 * x)),
+    "logistic by hand": lambda x: 1 / (1 + jnp.exp(-x)),
+    "logistic by its odds": lambda x: jnp.exp(2 * x) / (1 + jnp.exp(2 * x)),
     "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
 }
 
@@ -100,3 +104,13 @@ def test_partly_defined():
     check(lambda x: jnp.sqrt(1 - x**2), Box((2,), -0.9, 0.9))
     check(lambda x: jnp.exp(-1 / x), Box((2,), 0.5, 2.0))
     check(lambda x: jnp.tan(jnp.sin(x)), Box((2,), -1.0, 9.0))
+
+
+@pytest.mark.parametrize("half", [1.0, 30.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("outer", [jnp.log1p, jnp.sin, jnp.tanh, lambda y: jnp.sqrt(1 + y)])
+def test_never_looser_than_link_by_link(outer, half):
+    """Far out too, where the line is not cut any more: |f''| <= |outer''| (2x)² + 2 |outer'|."""
+    with jax.enable_x64(True):
+        found = analyze(lambda x: outer(x**2), box(-half, half))(jnp.zeros(2))
+    assert found.lipschitz <= 2 * half * (1 + 1e-6)
+    assert found.smoothness <= ((2 * half) ** 2 + 2) * (1 + 1e-6)

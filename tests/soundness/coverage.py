@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,11 +13,11 @@ from tests.soundness.choices import Seeded
 from tests.soundness.complexes import COMPLEX
 from tests.soundness.composites import BRANCHES, LOSSES, any_step
 from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
-from tests.soundness.steps import Shape, Step
+from tests.soundness.steps import LEAVES, Shape, Step
 
 SHAPES: tuple[Shape, ...] = ((4,), (2, 3), (4, 4, 2))
-# What tables do not list is drawn in this many steps.
-SEEDS = 150
+# What tables do not list is drawn this many times.
+SEEDS = 200
 
 
 def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
@@ -26,10 +27,11 @@ def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
         for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, LOSSES):
             yield from ((use, (x,)) for use in table.values())
         yield from ((join, (x, x)) for join in BRANCHES.values())
-        for seed in range(SEEDS):
-            step: Step = any_step(Seeded(seed), shape)
-            structs = {k: jax.ShapeDtypeStruct(s, x.dtype) for k, s in step.parameters.items()}
-            yield step.apply, (structs, x)
+        for factory, seed in itertools.product(dict.fromkeys((any_step, *LEAVES)), range(SEEDS)):
+            step: Step | None = factory(Seeded(seed), shape)
+            if step is not None:
+                structs = {k: jax.ShapeDtypeStruct(s, x.dtype) for k, s in step.parameters.items()}
+                yield step.apply, (structs, x)
 
 
 def _inside(jaxpr: Any) -> Iterator[Any]:

@@ -60,11 +60,15 @@ class Evaluation:
 
         def both(eps, vector):
             f, g = flat(program.function), flat(lambda *a: smoothed(eps, *a))
-            one = jax.jacfwd(lambda v: (f(v), g(v)))(vector)
+            jacobian = jax.jacfwd if program.forward else jax.jacrev
+            one = jacobian(lambda v: (f(v), g(v)))(vector)
             return f(vector), one[0], g(vector), one[1]
 
         def contract(eps, vector, left, right):
             g = flat(lambda *a: smoothed(eps, *a))
+            if not program.forward:
+                slope = jax.grad(lambda v: left @ g(v))
+                return jax.grad(lambda v: slope(v) @ right)(vector)
             gradient = jax.grad if program.reverse else jax.jacfwd
             return gradient(lambda v: left @ jax.jvp(g, (v,), (right,))[1])(vector)
 

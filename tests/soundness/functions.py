@@ -95,6 +95,9 @@ KINKED = {
     "relu(x) − relu(x)": lambda x: jax.nn.relu(x) - 0.5 * jax.nn.relu(x),
     "relu(x) relu(−x)": lambda x: jax.nn.relu(x) * jax.nn.relu(0.2 - x),
     "custom_vjp abs": _custom_abs(),
+    "interp": lambda x: jnp.interp(
+        x, jnp.array([-1.0, -0.2, 0.3, 2.0], x.dtype), jnp.array([0.5, -0.4, 0.4, 0.1], x.dtype)
+    ),
     "stop_gradient gate": lambda x: jax.nn.relu(x) + 0 * lax.stop_gradient(jnp.abs(x)),
 }
 

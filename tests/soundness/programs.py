@@ -14,7 +14,7 @@ import jaxsmooth
 from tests.soundness.choices import Choices, array, flag, pick, real
 from tests.soundness.composites import layers
 from tests.soundness.regions import Ball, Box, Region
-from tests.soundness.steps import Shape
+from tests.soundness.steps import Shape, Step
 
 KERNELS = ("paper", "centered", "minimax", "softplus", "c2", "auto")
 # "explicit": a mapping from the paths of the sites to μ, a part of the uniform one's.
@@ -36,6 +36,7 @@ class Program:
         double: whether it runs in 64 bits.
         traced: whether eps is to be a tracer.
         reverse: whether JAX can differentiate it in reverse mode.
+        forward: whether in forward mode; it can in one of them.
         free: the arguments that are not fixed; None for all.
     """
 
@@ -49,6 +50,7 @@ class Program:
     double: bool
     traced: bool
     reverse: bool = True
+    forward: bool = True
     free: tuple[int, ...] | None = None
 
     @property
@@ -157,6 +159,11 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
     shape: Shape = pick(form, [(3,), (4,), (2,), (5,), (2, 3), (4, 4, 1), (5, 4, 2), (1,)])
     depth = form.integer(1, 6)
     chain = layers(choices, shape, depth, skip)
+    for index in range(depth):
+        if any(_modes(chain)):
+            break
+        chain = layers(choices, shape, depth, skip := skip | {index})
+    reverse, forward = _modes(chain)
 
     structs = [
         {key: jax.ShapeDtypeStruct(s, dtype) for key, s in step.parameters.items()}
@@ -221,9 +228,16 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
         options=options,
         double=double,
         traced=flag(form, 4) and not _has_loops(function, arguments, double),
-        reverse=not any("while_loop" in line for line in lines),
+        reverse=reverse,
+        forward=forward,
         free=free,
     )
+
+
+def _modes(chain: list[Step]) -> tuple[bool, bool]:
+    """Whether JAX can differentiate the steps in reverse and in forward mode."""
+    kinds = ("while_loop", "custom_vjp")
+    return tuple(not any(kind in step.name for step in chain) for kind in kinds)
 
 
 def _has_loops(function: Callable, arguments: tuple, double: bool) -> bool:

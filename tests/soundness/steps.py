@@ -143,6 +143,20 @@ def batch_norm(choices: Choices, shape: Shape) -> Step | None:
     return _weights(choices, "batch norm", {"scale": (n,), "shift": (n,)}, use)
 
 
+def parametric_relu(choices: Choices, shape: Shape) -> Step | None:
+    """Slopes of the negative half, or of both, that may be parameters."""
+    if not shape:
+        return None
+    both = flag(choices, 30)
+
+    def use(p, x):
+        above = p["b"] * x if both else x
+        return jnp.where(x > 0, above, p["a"] * x)
+
+    shapes: dict[str, Shape] = {"a": shape[-1:]} | ({"b": ()} if both else {})
+    return _weights(choices, "parametric relu", shapes, use)
+
+
 def whole(choices: Choices, shape: Shape) -> Step | None:
     if not shape or 0 in shape:
         return None
@@ -162,7 +176,7 @@ def attention(choices: Choices, shape: Shape) -> Step | None:
 
 
 LEAVES = [elementwise, elementwise, elementwise, dense, dense, convolution, convolution]
-LEAVES += [pooling, whole, whole, batch_norm, against_constant, attention]
+LEAVES += [pooling, whole, whole, batch_norm, against_constant, attention, parametric_relu]
 
 
 def leaf(choices: Choices, shape: Shape) -> Step:

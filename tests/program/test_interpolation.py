@@ -1,0 +1,79 @@
+"""jnp.interp between known knots is one function of one variable."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsmooth import UnsupportedPrimitiveError, anything, box, fixed, smooth
+from tests.soundness.trees import attack
+
+KNOTS = np.array([-1.0, 0.5, 1.0, 2.0])
+HEIGHTS = np.array([0.0, 1.0, -1.0, 0.5])
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+def table(x):
+    return jnp.interp(x, KNOTS, HEIGHTS)
+
+
+FORMS = {
+    "vector": (table, (3,)),
+    "scalar": (table, ()),
+    "matrix": (table, (2, 3)),
+    "mapped": (jax.vmap(table), (3,)),
+    "rows mapped": (jax.vmap(table), (2, 3)),
+    "mapped twice": (jax.vmap(jax.vmap(table)), (2, 3)),
+    "jitted, in a sum": (jax.jit(lambda x: jnp.sum(table(2 * x))), (3,)),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_sound(name):
+    f, shape = FORMS[name]
+    certificate = attack(f, box(-2.0, 3.0), jnp.zeros(shape), eps=0.02)
+    (site,) = certificate.sites
+    assert np.all(site.active == max(1, np.prod(shape, dtype=int)))
+
+
+def test_constants_are_attained():
+    """The steepest slope, and an error that is all of the budget."""
+    f_eps = smooth(table, 0.02, box(-2.0, 3.0))
+    x = jnp.linspace(-2.0, 3.0, 5001)[:, None]
+    certificate = f_eps.certificate(x[0])
+    assert certificate.lipschitz == pytest.approx(4.0, rel=1e-6)
+    away = jnp.abs(jax.vmap(f_eps)(x) - table(x)).max()
+    assert away <= certificate.error == pytest.approx(0.02)
+    assert away >= 0.3 * certificate.error
+
+
+def test_values_stay_without_a_kink_in_reach():
+    f_eps = smooth(table, 0.02, box(0.55, 0.95))
+    x = jnp.linspace(0.55, 0.95, 50)
+    assert not f_eps.certificate(x).sites or f_eps.certificate(x).error == 0
+    np.testing.assert_allclose(f_eps(x), table(x), rtol=1e-13)
+
+
+def test_constant_beyond_the_knots():
+    certificate = smooth(table, 0.1, anything()).certificate(jnp.zeros(1))
+    assert certificate.lipschitz == pytest.approx(4.0, rel=1e-6)
+    assert certificate.bound == pytest.approx(1.0, abs=0.11)
+
+
+def test_knots_as_arguments():
+    def f(x, knots, heights):
+        return jnp.interp(x, knots, heights)
+
+    x = jnp.zeros(3)
+    known = (box(-2.0, 3.0), fixed(KNOTS), fixed(HEIGHTS))
+    assert smooth(f, 0.1, known).certificate(x, KNOTS, HEIGHTS).lipschitz <= 4 * (1 + 1e-6)
+    moving = (box(-2.0, 3.0), fixed(KNOTS), box(HEIGHTS - 0.1, HEIGHTS + 0.1))
+    with pytest.raises(UnsupportedPrimitiveError):
+        smooth(f, 0.1, moving).certificate(x, KNOTS, HEIGHTS)
