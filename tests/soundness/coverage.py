@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from tests.soundness.choices import Seeded
-from tests.soundness.composites import BRANCHES, LOSSES, any_step
+from tests.soundness.composites import BRANCHES, KINDS, LOSSES
 from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
 from tests.soundness.steps import LEAVES, Shape, Step
 
@@ -26,7 +26,7 @@ def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
         for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, LOSSES):
             yield from ((use, (x,)) for use in table.values())
         yield from ((join, (x, x)) for join in BRANCHES.values())
-        for factory, seed in itertools.product(dict.fromkeys((any_step, *LEAVES)), range(SEEDS)):
+        for factory, seed in itertools.product(dict.fromkeys((*KINDS, *LEAVES)), range(SEEDS)):
             step: Step | None = factory(Seeded(seed), shape)
             if step is not None:
                 structs = {k: jax.ShapeDtypeStruct(s, x.dtype) for k, s in step.parameters.items()}
