@@ -291,23 +291,25 @@ _EXPANDED: dict[Any, Callable[[tuple[Any, ...], int], Steps]] = {
 """Operations that are written with others."""
 
 
+_NOTHING: tuple[str, tuple[Any, ...], Any] = ("", (), None)
+
+
 def _stable(steps: Steps) -> Steps:
     """The steps with softplus and the logistic function for what is written with exp.
 
     Interval by interval, e^x / (1 + e^x) forgets how its parts belong together.
     """
     found: Steps = []
-    nothing: tuple[str, tuple[Any, ...], Any] = ("", (), None)
 
     def step(value: Any) -> tuple[str, tuple[Any, ...], Any]:
-        return found[value - 1] if isinstance(value, int) and value > 0 else nothing
+        return found[value - 1] if isinstance(value, int) and value > 0 else _NOTHING
 
     def exponent(value: Any) -> Any:
         """v of 1 + exp(v)."""
         name, operands, _ = step(value)
         if name == "add" and 1.0 in operands:
             rest = [v for v in operands if isinstance(v, int)]
-            name, operands, _ = step(rest[0]) if len(rest) == 1 else nothing
+            name, operands, _ = step(rest[0]) if len(rest) == 1 else _NOTHING
             return operands[0] if name == "exp" else None
         return None
 
