@@ -26,6 +26,7 @@ from jaxsmooth._compat import primitive
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.simplify import uniform
+from jaxsmooth.program.squares import squared
 
 UNIVARIATE = Primitive("scalar_function")
 """Key of a recognised function of one variable.
@@ -85,6 +86,8 @@ class _Finder:
     producers: dict[Value, Equation] = field(default_factory=dict)
     # Dominators of every elementwise value, nearest first.
     dominators: dict[Value, list[Value]] = field(default_factory=dict)
+    # The primitives that read every value.
+    readers: dict[Atom, list[Any]] = field(default_factory=dict)
 
     def visit(self, equation: Equation) -> Equation:
         """The equation, or the region that ends in it."""
@@ -112,6 +115,8 @@ class _Finder:
         found: dict[Value, Equation] = {}
         ends = set(outputs)
         for equation in equations:
+            for a in equation.inputs:
+                self.readers.setdefault(a, []).append(equation.primitive)
             output = equation.outputs[0] if equation.outputs else None
             if output not in self.producers or self.dominators[output] == [output]:
                 ends.update(equation.inputs)
@@ -131,6 +136,12 @@ class _Finder:
         starts = [v for v in roots if v is not end and jnp.issubdtype(v.dtype, jnp.floating)]
         within = self._between(end, starts[-1]) if starts else []
         if sum(map(self._curved, within)) < 2:
+            return
+        root = squared(final)
+        summed = {p.reduce_sum_p} == set(self.readers.get(end, ()))
+        if isinstance(root, Value) and summed and _BENT.isdisjoint(e.primitive for e in within):
+            # The sum is that of its operand's squares, whose slope is twice their norm.
+            self._chain(root, self._roots(root), found)
             return
         region = self._region(final, starts[-1])
         if region.primitive is UNIVARIATE and self.smooth(region):

@@ -74,6 +74,10 @@ def test_no_smoothing_where_kinks_cancel():
         (lambda x: jnp.log1p(jnp.abs(x)), ["abs", "log1p"]),
         # Affine links alone make no chain.
         (lambda x: jnp.tanh(2 * x + 1), ["mul", "add", "tanh"]),
+        # The squares of a sum are its own, but not those that take kinks away.
+        (lambda x: jnp.sum(jnp.tanh(x) ** 2), ["tanh", "sum_of_squares"]),
+        (lambda x: jnp.sum(jnp.sin(x**3) ** 2), ["scalar_function", "sum_of_squares"]),
+        (lambda x: jnp.sum(jax.nn.relu(1 - x) ** 2), ["scalar_function", "reduce_sum"]),
         # What another equation mixes up ends a chain.
         (
             lambda x: jnp.sin(jnp.cumsum(jnp.exp(-(x**2)))),
