@@ -21,6 +21,7 @@ from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
 from jaxsmooth.program.regions import regions
+from jaxsmooth.program.systems import SYSTEMS
 from jaxsmooth.rules.smoothed import SMOOTHED
 from jaxsmooth.rules.univariate import is_located
 
@@ -102,7 +103,7 @@ def prepare(
     }
     varying = [graph.inputs[j] for j in leaves]
     rewrites = [regions(is_known, is_located), combinations]
-    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SMOOTHED))
+    normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SYSTEMS, *SMOOTHED))
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)

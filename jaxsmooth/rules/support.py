@@ -106,7 +106,15 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "linear", "stop_gradient",
         "what passes through it is exact, and constant in derivatives",
     ),
-    _supported("linear", "triangular_solve linear_solve", "known matrices"),
+    _supported(
+        "linear systems", "triangular_solve",
+        "matrices that vary, too, where all are proved to be regular",
+    ),
+    _supported(
+        "linear systems", "linear_solve",
+        "`jnp.linalg.solve`, `jnp.linalg.inv` and `jax.scipy.linalg.solve`: matrices that vary, "
+        "too, where all are proved to be regular; solvers of one's own: known matrices",
+    ),
     _supported("control flow", "scan"),
     _supported("control flow", "while", "a number of steps that is known"),
     _supported("control flow", "cond", "a choice that is known, or does not vary"),
