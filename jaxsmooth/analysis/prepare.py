@@ -14,12 +14,14 @@ from jaxsmooth import errors
 from jaxsmooth.analysis.problem import Problem
 from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
+from jaxsmooth.math.distances import excess
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
+from jaxsmooth.program.positive import positive
 from jaxsmooth.program.regions import regions
 from jaxsmooth.program.systems import SYSTEMS
 from jaxsmooth.rules.smoothed import SMOOTHED
@@ -102,7 +104,7 @@ def prepare(
         if leaf.fixed
     }
     varying = [graph.inputs[j] for j in leaves]
-    rewrites = [regions(is_known, is_located), combinations]
+    rewrites = [positive(excess), regions(is_known, is_located), combinations]
     normal = normalise(graph, known, varying, rewrites, (*COMPOSITES, *SYSTEMS, *SMOOTHED))
     _check_outputs(outputs)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)

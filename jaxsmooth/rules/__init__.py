@@ -2,11 +2,13 @@
 
 from jaxsmooth.rules import (
     bilinear,
+    cholesky,
     combination,
     composites,
     control,
     convolution,
     cross_entropy,
+    determinants,
     discrete,
     dot,
     elementwise,
@@ -31,11 +33,13 @@ from jaxsmooth.rules import (
 
 __all__ = [
     "bilinear",
+    "cholesky",
     "combination",
     "composites",
     "control",
     "convolution",
     "cross_entropy",
+    "determinants",
     "discrete",
     "dot",
     "elementwise",

@@ -23,25 +23,20 @@ from jaxsmooth.math.inverse import (
     triangular_inverses,
 )
 from jaxsmooth.math.magnitude import Magnitude, tighten
-from jaxsmooth.math.range import Range
 from jaxsmooth.program.systems import SOLVE
+from jaxsmooth.rules.matrices import (
+    MOST_UNKNOWNS,
+    System,
+    apart,
+    stacked,
+    whole_change,
+    whole_system,
+)
 from jaxsmooth.rules.registry import Local, define
-from jaxsmooth.rules.systems import MOST_UNKNOWNS, System, SystemRule
+from jaxsmooth.rules.systems import SystemRule
 
 # Substitution is written out row by row for traced numbers.
 _MOST_ROWS = 64
-
-
-def stacked(array: Array, axes: int) -> Array:
-    """An array with its axes before the last two, after the first ``axes``, as one."""
-    shape = array.shape
-    return array.reshape(*shape[:axes], math.prod(shape[axes:-2]), *shape[-2:])
-
-
-def apart(r: Range) -> Array:
-    """Distances of the matrices of an array (..., n, n) from their centers, (P,)."""
-    rank = len(r.shape)
-    return r.apart((rank - 2, rank - 1)).reshape(-1)
 
 
 def masked(m: Magnitude, mask: np.ndarray) -> Magnitude:
@@ -91,8 +86,13 @@ class TriangularRule(SystemRule):
         return System(matrices, a.gains, a.rest, a.radius)
 
     def inverses(self, eq: Local, system: System) -> Inverses:
-        found = enclose_inverses(system.matrices)
-        a = eq.ranges[0]
+        found, a = enclose_inverses(system.matrices), eq.ranges[0]
+        if "inverses" in a.memo and not eq.params["unit_diagonal"] and eq.params["lower"]:
+            norms = namespace(found.norms, a.memo["inverses"]).minimum(
+                found.norms, a.memo["inverses"]
+            )
+            entries = namespace(norms, found.entries).minimum(found.entries, norms[:, None, None])
+            found = replace(found, norms=norms, entries=entries)
         if eq.known[0] is not None or (is_traced(a.lo, a.hi) and a.shape[-1] > _MOST_ROWS):
             return found
         # A bound that needs no small set, only a diagonal away from 0.
@@ -145,47 +145,11 @@ class SolveRule(SystemRule):
         return namespace(stack).transpose(stack, (0, *(1 + np.argsort(order)).tolist()))
 
     def system(self, eq: Local) -> System:
-        return whole_system(eq.ranges[0], eq.params["lower"])
+        return whole_system(eq)
 
     def change(self, eq: Local, magnitudes: Sequence[Magnitude | None]) -> Magnitude | None:
         m = magnitudes[0]
-        return None if m is None else whole_change(m, eq.params["lower"])
-
-
-def whole_system(a: Range, lower: bool | None) -> System:
-    """The matrices of an array (..., n, n); ``lower`` as of `SOLVE`."""
-    xp = namespace(a.center, a.spread)
-    center, spread = stacked(a.center, 0), stacked(a.spread, 0)
-    if lower is None:
-        return System(Matrices(center, spread, apart(a)), a.gains, a.rest, a.radius)
-    center, spread = mirrored(center, lower), mirrored(spread, lower)
-    radii = xp.minimum(up(_TWICE * apart(a)), norm2(spread, (-2, -1)))
-    ball = (up(_TWICE * x) for x in (a.gains, a.rest, a.radius))
-    return System(Matrices(center, spread, radii), *ball)
-
-
-def whole_change(m: Magnitude, lower: bool | None) -> Magnitude:
-    """The change of the matrices, entries of shape (N, P, n, n)."""
-    entries = None if m.entries is None else stacked(m.entries, 1)
-    if lower is None:
-        return replace(m, entries=entries)
-    # JAX's derivative takes all of the matrix for symmetric.
-    if entries is not None:
-        xp = namespace(entries)
-        entries = xp.maximum(entries, mirrored(entries, lower))
-    return tighten(entries, up(_TWICE * m.norm))
-
-
-# Every entry of one triangle stands for two.
-_TWICE = math.sqrt(2) * (1 + 2.0**-50)
-
-
-def mirrored(stack: Array, lower: bool) -> Array:
-    """Matrices with one triangle in place of the other one, too."""
-    xp = namespace(stack)
-    other = xp.swapaxes(stack, -1, -2)
-    below = np.tri(stack.shape[-1]) > 0
-    return xp.where(below, stack, other) if lower else xp.where(below, other, stack)
+        return None if m is None else whole_change(eq, m)
 
 
 class LinearSolveRule(SystemRule):

@@ -15,7 +15,7 @@ by entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
 from jaxsmooth.math.inverse import (
     Inverses,
-    Matrices,
     enclose_inverses,
     matmul,
     product,
@@ -32,25 +31,8 @@ from jaxsmooth.math.inverse import (
 )
 from jaxsmooth.math.magnitude import Magnitude, Response, add, tighten
 from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.rules.matrices import MOST_UNKNOWNS, System, singular
 from jaxsmooth.rules.registry import Local, Rule
-
-# Larger systems are not materialised.
-MOST_UNKNOWNS = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class System:
-    """The matrices of an equation over the ranges of its operands.
-
-    Attributes:
-      matrices: enclosures of P matrices.
-      gains, rest, radius: of the ball in Frobenius norm around all centers, as of a `Range`.
-    """
-
-    matrices: Matrices
-    gains: Array
-    rest: Array
-    radius: Array
 
 
 class SystemRule(Rule):
@@ -230,26 +212,3 @@ def bounded_product(a: Array, b: Array) -> Array:
     """Bounds of |AB| for |A| <= a and |B| <= b, by entries and by Cauchy-Schwarz."""
     lengths = up(times(norm2(a, -1)[..., None], norm2(b, -2)[..., None, :]))
     return namespace(a, b).minimum(product(a, b), lengths)
-
-
-def singular(eq: Local, system: System, inverses: Inverses) -> str:
-    """What to say where a matrix may be singular."""
-    worst = int(np.argmax(np.where(np.isfinite(inverses.norms), -np.inf, inverses.defects)))
-    defect, fixed = float(inverses.defects[worst]), not np.any(system.matrices.spread)
-    if fixed or not np.any(inverses.approximate[worst]):
-        return (
-            f"{eq} solves a system whose matrix is not proved to be regular"
-            f"{'' if fixed else ' at the center of its range'}. Use one that is better "
-            "conditioned, or add a multiple of the identity."
-        )
-    if not np.isfinite(defect):
-        return (
-            f"{eq} solves a system whose matrix is not bounded, so that it may be singular. Give "
-            "bounds for all that it depends on."
-        )
-    return (
-        f"{eq} solves a system whose matrix may be singular on the set: with its center C, "
-        f"‖C⁻¹(S - C)‖ may be {defect:.3g}, and below 1 is needed. Shrink the sets of what the "
-        f"matrix depends on by a factor of more than {defect:.3g}, or regularise it with a larger "
-        "multiple of the identity."
-    )
