@@ -77,6 +77,12 @@ class _Finder:
             equation, primitive=CHOLESKY, params={"lower": True}, inputs=inner.inputs, eqn=None
         )
 
+    def root(self, equation: Equation) -> Equation | None:
+        """The factor of matrices of one number, of which all is the lower triangle."""
+        if equation.outputs[0].shape[-1] != 1:
+            return None
+        return replace(equation, primitive=CHOLESKY, params={"lower": True}, eqn=None)
+
     def of_factor(self, atom: Atom) -> tuple[Equation, bool] | None:
         """The Cholesky equation of which an atom is the factor, and whether transposed."""
         found = origin(atom, self.producers)
@@ -163,6 +169,7 @@ def _same_axes(found: Sequence[int | None], wanted: Sequence[int], shape: tuple[
 
 
 _REWRITES: dict[Any, Callable[[_Finder, Equation], Equation | None]] = {
+    p.cholesky_p: _Finder.root,
     p.select_n_p: _Finder.factor,
     p.triangular_solve_p: _Finder.solution,
     p.reduce_sum_p: _Finder.logarithm,

@@ -26,7 +26,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth._compat import primitive_in
 from jaxsmooth.program.determinants import LOGDET, SIGN
 from jaxsmooth.program.factors import CHOLESKY
-from jaxsmooth.program.graph import Atom, Equation, Value
+from jaxsmooth.program.graph import Atom, Equation, Value, live
 from jaxsmooth.program.layout import origin, producer
 from jaxsmooth.program.symmetry import Symmetry, swapped
 from jaxsmooth.program.systems import SOLVE
@@ -56,7 +56,8 @@ def positive(excess: Callable[[np.ndarray], float | None]) -> Callable[..., list
     ) -> list[Equation]:
         producers = {v: e for e in equations for v in e.outputs}
         finder = Positive(Symmetry(known, producers), excess)
-        return [finder.told(e) if e.primitive in _OF_MATRICES else e for e in equations]
+        told = [finder.told(e) if e.primitive in _OF_MATRICES else e for e in equations]
+        return live(told, outputs)
 
     return rewrite
 
@@ -104,18 +105,27 @@ class Positive:
         return replace(equation, params=params, inputs=tuple(inputs), eqn=None)
 
     def half(self, atom: Atom) -> Atom:
-        """A for (A + Aᵀ)/2, which `jnp.linalg.cholesky` takes; else the matrix itself."""
-        half = self._producer(atom)
-        if half is None or half.primitive is not p.div_p:
+        """A for (A + Aᵀ)/2, which `jnp.linalg.cholesky` takes, and for Aᵀ; else the matrix.
+
+        As quadratic forms they are the same.
+        """
+        straight = tuple(range(len(atom.shape)))
+        equation = self._producer(atom)
+        while equation is not None and equation.primitive is p.transpose_p:
+            if tuple(equation.params["permutation"]) not in (straight, swapped(len(straight))):
+                return atom
+            atom = equation.inputs[0]
+            equation = self._producer(atom)
+        if equation is None or equation.primitive is not p.div_p:
             return atom
-        both, two = self._producer(half.inputs[0]), self.symmetry.value(half.inputs[1])
+        both, two = self._producer(equation.inputs[0]), self.symmetry.value(equation.inputs[1])
         if both is None or both.primitive is not p.add_p or two is None or np.any(two != 2):
             return atom
         matrix, other = both.inputs
         if matrix.shape != atom.shape:
             return atom
-        same = self.symmetry.transposed(matrix, other, swapped(len(matrix.shape)))
-        return matrix if same else atom
+        same = self.symmetry.transposed(matrix, other, swapped(len(straight)))
+        return self.half(matrix) if same else atom
 
     def terms(self, atom: Atom) -> Terms:
         """The terms of a matrix."""

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxsmooth import errors
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
 from jaxsmooth.math.determinant import log_determinants
 from jaxsmooth.math.inverse import Inverses, enclose_inverses
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
@@ -223,10 +223,12 @@ class DetRule(OfMatrices):
         ones = xp.ones((len(rows), 1))
         before = xp.concatenate([ones, xp.cumprod(rows, -1)[:, :-1]], -1)
         after = xp.concatenate([xp.cumprod(rows[:, ::-1], -1)[:, ::-1][:, 1:], ones], -1)
-        value = up(xp.prod(rows, axis=-1), size)
-        slope = norm2(up(before * after, size), -1)
+        # What underflows is below the smallest normal number.
+        value = up(xp.prod(rows, axis=-1), size) + tiny(rows)
+        slope = norm2(up(before * after, size) + tiny(rows), -1)
         # Without two rows a product is at most that without the two smallest.
-        bend = up((size - 1) * xp.prod(xp.sort(rows, -1)[:, 2:], axis=-1), size)
+        rest = up(xp.prod(xp.sort(rows, -1)[:, 2:], axis=-1), size) + tiny(rows)
+        bend = up((size - 1) * rest)
         system, inverses = self.found(eq)
         logs, error, _ = log_determinants(system.matrices.center, inverses.norms)
         s = self.slopes(eq)

@@ -65,14 +65,21 @@ def whole_system(eq: Local) -> System:
     xp = namespace(a.center, a.spread)
     center, spread = stacked(a.center, 0), stacked(a.spread, 0)
     symmetric = eq.params.get("symmetric", False)
-    floors = lowest(eq, center) if symmetric or lower is None else 0.0
     if lower is None:
-        return System(Matrices(center, spread, apart(a), floors), a.gains, a.rest, a.radius)
-    center, spread = mirrored(center, lower), mirrored(spread, lower)
-    factor = 1.0 if symmetric else _TWICE
-    radii = xp.minimum(up(factor * apart(a)), norm2(spread, (-2, -1)))
-    ball = (up(factor * x) for x in (a.gains, a.rest, a.radius))
-    return System(Matrices(center, spread, radii, floors), *ball)
+        return System(
+            Matrices(center, spread, apart(a), lowest(eq, center)), a.gains, a.rest, a.radius
+        )
+    middle, spread = mirrored(center, lower), mirrored(spread, lower)
+    floors: Array | float = 0.0
+    gains, rest, radius, radii = (up(_TWICE * x) for x in (a.gains, a.rest, a.radius, apart(a)))
+    if symmetric:
+        # The center is symmetric but for its rounding.
+        off = norm2(middle - center, (-2, -1)) * (1 + 2.0**-20)
+        whole = norm2(off)
+        gains, rest, radius = a.gains, up(a.rest + whole), up(a.radius + whole)
+        radii, floors = up(apart(a) + off), lowest(eq, middle)
+    radii = xp.minimum(radii, norm2(spread, (-2, -1)))
+    return System(Matrices(middle, spread, radii, floors), gains, rest, radius)
 
 
 def whole_change(eq: Local, m: Magnitude) -> Magnitude:
@@ -116,7 +123,7 @@ def _discs(r: Range, size: int) -> Array:
     """Lower bounds of the eigenvalues of the symmetric parts of matrices, shape (P,) or (1,)."""
     xp = namespace(r.lo, r.hi)
     if r.shape == ():
-        return xp.minimum(r.lo * size, 0.0).reshape(1) * (1 + 2.0**-50)
+        return down(xp.minimum(r.lo * size, 0.0).reshape(1))
     lo, most = stacked(r.lo, 0), stacked(r.absmax, 0)
     most = xp.where(np.eye(size) > 0, 0.0, (most + xp.swapaxes(most, -1, -2)) / 2)
     sums = up(xp.sum(most, -1), size + 1)

@@ -30,7 +30,7 @@ from jaxsmooth.math.inverse import (
     spectral_norms,
 )
 from jaxsmooth.math.magnitude import Magnitude, Response, add, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, within
 from jaxsmooth.rules.matrices import MOST_UNKNOWNS, System, singular
 from jaxsmooth.rules.registry import Local, Rule
 
@@ -144,7 +144,7 @@ class SystemRule(Rule):
             up(times(sigma, up(x + up(times(at, y)) + z, 2))) for x, y, z in parts
         )
         size = up(times(sigma, b.norm))
-        return [enclose(
+        return [within(
             eq.radii, center - around, center + around, center, gains, rest, radius, size
         )]  # fmt: skip
 

@@ -38,6 +38,7 @@ SQUARE, NUMBER, POINT = (4, 4), (), (4, 2)
 POSITIVE = {
     "x xᵀ": (lambda x: x @ x.T + EYE, (POINT,), (1, 0)),
     "xᵀ x": (lambda x: x.T @ x + EYE, ((3, 4),), (1, 0)),
+    "transposed": (lambda x: (x @ x.T + EYE).T, (POINT,), (1, 0)),
     "einsum": (lambda x: jnp.einsum("ki,kj->ij", x, x) / 3 + EYE, ((3, 4),), (1, 0)),
     "h hᵀ of relus": (lambda x: (lambda h: h @ h.T)(jax.nn.relu(x)) + EYE, (POINT,), (1, 0)),
     "outer": (lambda x: EYE + 2 * jnp.outer(x, x), ((4,),), (1, 0)),

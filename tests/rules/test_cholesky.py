@@ -24,6 +24,8 @@ FUNCTIONS = {
     "factor": (lambda a: cholesky(P + a), Ball((3, 3), 0.5)),
     "in a box": (lambda a: cholesky(P + a), Box((3, 3), -0.3, 0.2)),
     "of a Gram matrix": (lambda a: cholesky(P + a @ a.T), Ball((3, 3), 0.5)),
+    "one number": (lambda a: cholesky(2 + a) + jnp.log(jnp.diag(cholesky(2 + a))).sum(),
+                   Ball((1, 1))),
     "upper": (lambda a: cholesky(P + a, upper=True), Ball((3, 3), 0.5)),
     "batch": (lambda a: cholesky(P + a), Ball((2, 3, 3), 0.3)),
     "vmap": (lambda a: jax.vmap(cholesky)(P + a), Ball((2, 3, 3), 0.3)),

@@ -60,9 +60,14 @@ def _sharded(x):
 
 
 REFUSED = {
-    "cholesky": (lambda x: jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(3)), "singular"),
-    "eigh": (lambda x: jnp.linalg.eigh(jnp.outer(x, x))[0], "repeated values"),
-    "svd": (lambda x: jnp.linalg.svd(jnp.outer(x, x))[1], "repeated values"),
+    "lu": (lambda x: jax.scipy.linalg.lu(jnp.outer(x, x) + jnp.eye(3))[2], "slogdet"),
+    "qr": (lambda x: jnp.linalg.qr(jnp.outer(x, x) + jnp.eye(3))[1], "smallest singular value"),
+    "eigh": (lambda x: jnp.linalg.eigh(jnp.outer(x, x))[0], "a gap between them"),
+    "svd": (lambda x: jnp.linalg.svd(jnp.outer(x, x))[1], "a gap between them"),
+    "tridiagonal_solve": (
+        lambda x: jax.lax.linalg.tridiagonal_solve(0.1 * x, x + 2, 0.1 * x, x[:, None]),
+        "Write the matrix out",
+    ),
     "fft": (lambda x: jnp.fft.fft(x).real, "ranges are of real numbers"),
     "igamma": (lambda x: jax.scipy.special.gammainc(x + 2, 1.0), "register_rule"),
     "shard_map": (_sharded, "Smooth the function inside shard_map"),

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from tests.soundness.choices import Choices, array, flag, pick
-from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
+from tests.soundness.functions import ALGEBRA, KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
 
 Shape = tuple[int, ...]
 
@@ -145,7 +145,7 @@ def batch_norm(choices: Choices, shape: Shape) -> Step | None:
 def whole(choices: Choices, shape: Shape) -> Step | None:
     if not shape or 0 in shape:
         return None
-    table = pick(choices, [REDUCTIONS, WHOLE, STRUCTURE])
+    table = pick(choices, [REDUCTIONS, WHOLE, STRUCTURE, ALGEBRA])
     name = pick(choices, sorted(table))
     use = table[name]
     return Step(name, lambda _, x: use(x))
