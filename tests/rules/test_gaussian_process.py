@@ -62,7 +62,7 @@ def _riccati(cost):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_values_and_derivatives(name):
-    check(*LOSSES[name])
+    check(*LOSSES[name], points=20)
 
 
 def test_the_floor_bounds_the_inverse():
