@@ -32,6 +32,11 @@ def open_jaxpr(body: Any) -> tuple[Any, tuple[Any, ...]]:
     return body, ()
 
 
+def is_jaxpr(param: Any) -> bool:
+    """Whether a parameter of an equation is a jaxpr, open or closed."""
+    return isinstance(getattr(param, "jaxpr", param), core.Jaxpr)
+
+
 CUSTOM_DERIVATIVES = frozenset({primitives.custom_jvp_call_p, primitives.custom_vjp_call_p})
 """Calls whose derivative is not that of their body."""
 

@@ -198,3 +198,36 @@ class TestComplexNumbers:
         e = equation(lambda z: lax.scatter(z, indices, z[:2], numbers), z, primitive=p.scatter_p)
         found = e.params["dimension_numbers"]
         assert found._replace(update_window_dims=(1, 2)).update_window_dims == (1, 2)
+
+
+class TestLinearSystems:
+    MATRIX = jnp.eye(3)
+
+    @pytest.mark.parametrize("left", [False, True])
+    def test_triangular_solve(self, left):
+        """The matrix first; batch axes in front of both."""
+
+        def f(a, b):
+            return lax.linalg.triangular_solve(
+                a, b, left_side=left, lower=True, transpose_a=True, unit_diagonal=True
+            )
+
+        e = equation(f, self.MATRIX[None], jnp.ones((1, 3, 3)), primitive=p.triangular_solve_p)
+        assert [v.aval.shape for v in e.invars] == [(1, 3, 3), (1, 3, 3)]
+        wanted = {"left_side": left, "lower": True, "transpose_a": True, "unit_diagonal": True}
+        assert {k: e.params[k] for k in wanted} == wanted
+
+    def test_linear_solve(self):
+        """Constants of the product first, right-hand sides last."""
+
+        def f(a, b):
+            return lax.custom_linear_solve(lambda x: a @ x, b, lambda _, b: b, symmetric=True)
+
+        e = equation(f, self.MATRIX, X, primitive=p.linear_solve_p)
+        assert e.params["const_lengths"].matvec == 1
+        assert len(e.invars) == sum(e.params["const_lengths"]) + 1
+        assert [v.aval.shape for v in (e.invars[0], e.invars[-1])] == [(3, 3), (3,)]
+        product = e.params["jaxprs"].matvec
+        assert _compat.is_jaxpr(product)
+        assert not _compat.is_jaxpr(e.params["const_lengths"])
+        assert names(product) == ["dot_general"]

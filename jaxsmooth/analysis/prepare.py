@@ -14,6 +14,7 @@ from jaxsmooth import errors
 from jaxsmooth.analysis.problem import Problem
 from jaxsmooth.bounds import Domain, resolve
 from jaxsmooth.math.array import is_traced
+from jaxsmooth.math.distances import excess
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
@@ -22,8 +23,10 @@ from jaxsmooth.program.halves import halves
 from jaxsmooth.program.interpolation import INTERPOLATIONS, interpolations
 from jaxsmooth.program.match import COMPOSITES
 from jaxsmooth.program.normal import normalise
+from jaxsmooth.program.positive import positive
 from jaxsmooth.program.regions import regions
 from jaxsmooth.program.squares import squares
+from jaxsmooth.program.systems import SYSTEMS
 from jaxsmooth.rules.smoothed import SMOOTHED
 from jaxsmooth.rules.univariate import is_located, is_smooth
 
@@ -106,8 +109,14 @@ def prepare(
     }
     varying = [graph.inputs[j] for j in leaves]
     _check_outputs(outputs)
-    rewrites = [interpolations, regions(is_known, is_located, is_smooth), combinations, squares]
-    wanted = (*COMPOSITES, *INTERPOLATIONS, *SMOOTHED)
+    rewrites = [
+        positive(excess),
+        interpolations,
+        regions(is_known, is_located, is_smooth),
+        combinations,
+        squares,
+    ]
+    wanted = (*COMPOSITES, *SYSTEMS, *INTERPOLATIONS, *SMOOTHED)
     normal = normalise(graph, known, varying, rewrites, wanted)
     problem = Problem(normal, domain, leaves, chosen, norm, exact)
     return Prepared(problem, graph, domain, outputs, positions)

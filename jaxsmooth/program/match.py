@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
+from jaxsmooth.program.equivalence import same_params
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
 from jaxsmooth.program.layout import Producers
 
@@ -26,7 +27,6 @@ LOGADDEXP = Primitive("logaddexp")
 LENGTH = Primitive("length")
 """√(x² + y² + … + c) of its operands, elementwise; ``offset`` is the number c >= 0."""
 
-_IGNORED = frozenset({"sharding", "out_sharding", "name", "weak_type"})
 _COMMUTATIVE = frozenset({p.add_p, p.mul_p, p.max_p, p.min_p})
 
 
@@ -170,7 +170,7 @@ def _same_equation(
     bindings: dict[Value, Atom],
 ) -> bool:
     """Whether an equation and all that it reads match the reference's; fills bindings."""
-    if wanted.primitive is not found.primitive or not _same_params(wanted.params, found.params):
+    if wanted.primitive is not found.primitive or not same_params(wanted.params, found.params):
         return False
     orders = [found.inputs]
     if wanted.primitive in _COMMUTATIVE:
@@ -204,6 +204,8 @@ def _same_atom(
     target = producers.get(found) if isinstance(found, Value) else None
     if target is None or not _same_equation(producer, target, reference, producers, bindings):
         return False
+    if producer.outputs.index(wanted) != target.outputs.index(found):
+        return False
     bindings[wanted] = found
     return True
 
@@ -220,13 +222,3 @@ def _identical(a: Atom, b: Atom) -> bool:
     if isinstance(a, Literal) and isinstance(b, Literal):
         return np.array_equal(a.value, b.value)
     return a is b
-
-
-def _same_params(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    keys = (a.keys() | b.keys()) - _IGNORED
-    return all(_same_param(a.get(k), b.get(k)) for k in keys)
-
-
-def _same_param(a: Any, b: Any) -> bool:
-    nan = isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b)
-    return nan or a == b

@@ -24,8 +24,10 @@ from jaxsmooth.program import loops
 from jaxsmooth.program.common import Scope, unified
 from jaxsmooth.program.complex import complexes
 from jaxsmooth.program.complex_functions import PRODUCT
+from jaxsmooth.program.determinants import determinants
 from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
+from jaxsmooth.program.factors import factors
 from jaxsmooth.program.graph import (
     COPY,
     Atom,
@@ -185,6 +187,7 @@ class _Normaliser:
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
+        equations = factors(equations, outputs, values)
         equations = grouped(equations, outputs, values)
         equations = exponentials(equations, outputs)
         equations = norms(equations, outputs, values)
@@ -266,15 +269,25 @@ class _Level:
     def walk(self, body: Sequence[Node]) -> None:
         for node in body:
             if isinstance(node, Call):
-                if node.plain:
-                    self.walk(node.body)
-                else:
-                    self.within(node.body)
+                self.call(node)
             elif isinstance(node, Switch):
                 if not self.wanted.isdisjoint(node.outputs):
                     self.switch(node)
             elif not self.wanted.isdisjoint(node.outputs):
                 self.equation(node)
+
+    def call(self, node: Call) -> None:
+        """A call: the functions that stand for it, or its body."""
+        known = all(map(self.known, node.inputs))
+        found = None if known else determinants(node)
+        if found is not None:
+            for equation in found:
+                if equation.outputs[0] in self.wanted:
+                    self.equation(equation)
+        elif node.plain:
+            self.walk(node.body)
+        else:
+            self.within(node.body)
 
     def within(self, body: Sequence[Node]) -> None:
         """Walk a body of whose values none is to be read outside."""

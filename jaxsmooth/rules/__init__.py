@@ -2,6 +2,7 @@
 
 from jaxsmooth.rules import (
     bilinear,
+    cholesky,
     combination,
     complex,
     complex_products,
@@ -9,6 +10,7 @@ from jaxsmooth.rules import (
     control,
     convolution,
     cross_entropy,
+    determinants,
     discrete,
     dot,
     elementwise,
@@ -35,6 +37,7 @@ from jaxsmooth.rules import (
 
 __all__ = [
     "bilinear",
+    "cholesky",
     "combination",
     "complex",
     "complex_products",
@@ -42,6 +45,7 @@ __all__ = [
     "control",
     "convolution",
     "cross_entropy",
+    "determinants",
     "discrete",
     "dot",
     "elementwise",

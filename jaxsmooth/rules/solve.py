@@ -1,14 +1,10 @@
-"""Linear systems with a known matrix: triangular_solve, custom_linear_solve.
-
-The solution is T b with T = S⁻¹, and M an approximation with ‖T - M‖₂ <= δ proved:
-
-    range        M c ± (|M| spread + δ‖b‖),   ball of radius (‖M‖ + δ) radius
-    first order  entries |M| e + δ‖d‖,        norm (‖M‖ + δ)‖d‖
-"""
+"""Linear systems: triangular_solve, `jnp.linalg.solve` and its kin, custom_linear_solve."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,143 +14,146 @@ from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
-from jaxsmooth.math.array import Array, concretely, gamma, is_traced, namespace, norm2, times, up
-from jaxsmooth.math.inverse import enclose_inverse
-from jaxsmooth.math.magnitude import Magnitude, column, tighten
-from jaxsmooth.math.norms import spectral_norm
-from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.rules.registry import Local, Rule, define
+from jaxsmooth.math.array import Array, concretely, is_traced, namespace, norm2, up
+from jaxsmooth.math.inverse import (
+    Inverses,
+    Matrices,
+    enclose_inverses,
+    spectral_norms,
+    triangular_inverses,
+)
+from jaxsmooth.math.magnitude import Magnitude, tighten
+from jaxsmooth.program.systems import SOLVE
+from jaxsmooth.rules.matrices import (
+    MOST_UNKNOWNS,
+    System,
+    apart,
+    stacked,
+    whole_change,
+    whole_system,
+)
+from jaxsmooth.rules.registry import Local, define
+from jaxsmooth.rules.systems import SystemRule
 
-# Larger systems are not materialised.
-_MOST_UNKNOWNS = 1024
-
-Solution = tuple[np.ndarray, float, float]
-"""(M, δ, bound of ‖T‖₂)."""
-
-
-class SolveRule(Rule):
-    """Base: subclasses give the matrix of the system and the axis of the right-hand side."""
-
-    def system(self, eq: Local) -> tuple[np.ndarray, float]:
-        """The matrix S, and a bound of its own rounding error in 2-norm."""
-        raise NotImplementedError
-
-    def side(self, eq: Local) -> int:
-        """Position of the operand that is the right-hand side."""
-        raise NotImplementedError
-
-    def columns(self, eq: Local, stack: Array) -> Array:
-        """A stack of right-hand sides as (N, …, n), the unknowns last."""
-        raise NotImplementedError
-
-    def back(self, eq: Local, stack: Array) -> Array:
-        """The inverse of `columns`."""
-        raise NotImplementedError
-
-    def solution(self, eq: Local) -> Solution:
-        """M, δ and the norm."""
-
-        def compute() -> Solution:
-            matrix, rounding = self.system(eq)
-            found = enclose_inverse(matrix, rounding)
-            if found is None:
-                raise errors.CertificationError(
-                    f"{eq} solves a system whose matrix is not proved to be regular. Use one that "
-                    "is better conditioned."
-                )
-            inverse, error = found
-            return inverse, error, float(up(spectral_norm(inverse) + error, 2))
-
-        return eq.always("solution", compute)
-
-    def check(self, eq: Local) -> None:
-        """Refuse matrices that are not known."""
-        rest = [i for i in range(len(eq.ranges)) if i != self.side(eq)]
-        if any(eq.known[i] is None or is_traced(eq.known[i]) for i in rest):
-            raise errors.UnsupportedPrimitiveError(
-                f"{eq} solves a system whose matrix is not known, and bounds of unknown inverses "
-                "are not proved here. Make the matrix known with jaxsmooth.fixed, or iterate a "
-                "fixed number of products (as Newton and Jacobi do)."
-            )
-
-    def _apply(self, eq: Local, matrix: np.ndarray, stack: Array) -> Array:
-        moved = self.columns(eq, stack)
-        return self.back(eq, namespace(moved).matmul(moved, matrix.T))
-
-    def _sizes(self, eq: Local, stack: Array) -> Array:
-        """|M| of a stack of sizes, infinite where one of them is met."""
-        inverse, _, _ = self.solution(eq)
-        size, terms = abs(inverse), len(inverse) + 2
-        xp = namespace(stack)
-        finite = up(self._apply(eq, size, xp.where(xp.isinf(stack), 0.0, stack)), terms)
-        open_ = self._apply(eq, (size > 0) * 1.0, xp.where(xp.isinf(stack), 1.0, 0.0))
-        return xp.where(open_ > 0.5, np.inf, finite)
-
-    def range(self, eq: Local) -> list[Range]:
-        self.check(eq)
-        inverse, error, norm = self.solution(eq)
-        x = eq.ranges[self.side(eq)]
-        xp = namespace(x.lo, x.hi, x.radius)
-        center = self._apply(eq, inverse, x.center[None])[0]
-        rounding = self._apply(eq, abs(inverse), abs(x.center)[None])[0]
-        rounding = rounding * gamma(len(inverse) + 2, rounding)
-        off = up(times(error, norm2(x.center)), 2)
-        distance = self._sizes(eq, x.spread[None])[0] + up(times(error, x.norm + x.radius), 2)
-        distance = up(xp.minimum(distance, up(times(norm, x.radius)) + off) + rounding + off, 4)
-        apart = up(norm2(rounding) + off, 2)
-        return [
-            enclose(
-                eq.radii, center - distance, center + distance, center,
-                up(times(norm, x.gains)),
-                up(times(norm, x.rest) + apart, 2),
-                up(times(norm, x.radius) + apart, 2),
-            )
-        ]  # fmt: skip
-
-    def first_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Magnitude | None]:
-        m = magnitudes[self.side(eq)]
-        if m is None:
-            return [None]
-        _, error, norm = self.solution(eq)
-        whole = up(times(norm, m.norm))
-        if m.entries is None:
-            return [Magnitude(None, whole)]
-        spread = column(times(error, m.norm), m.entries.ndim - 1)
-        return [tighten(up(self._sizes(eq, m.entries) + spread, 2), whole)]
+# Substitution is written out row by row for traced numbers.
+_MOST_ROWS = 64
 
 
-class TriangularRule(SolveRule):
-    """triangular_solve(A, B): X with op(A) X = B, or X op(A) = B."""
+def masked(m: Magnitude, mask: np.ndarray) -> Magnitude:
+    """The magnitude with the matrices' entries off the mask left out."""
+    if m.entries is None:
+        return m
+    entries = namespace(m.entries).where(mask, m.entries, 0.0)
+    return tighten(stacked(entries, 1), m.norm, m.total)
+
+
+class TriangularRule(SystemRule):
+    """triangular_solve(A, B): X with op(A) X = B, or X op(A) = B; batch axes in front."""
 
     def side(self, eq: Local) -> int:
         return 1
 
-    def system(self, eq: Local) -> tuple[np.ndarray, float]:
-        params = eq.params
-        a = np.asarray(eq.known[0], np.float64)
-        if a.ndim != 2 or len(a) > _MOST_UNKNOWNS:
-            raise errors.UnsupportedPrimitiveError(
-                f"{eq} solves many or large systems; vmap over right-hand sides only, or multiply "
-                "by an inverse that is known."
-            )
-        a = np.tril(a) if params["lower"] else np.triu(a)
-        if params["unit_diagonal"]:
-            np.fill_diagonal(a, 1.0)
-        a = a.T if params["transpose_a"] else a
-        # X op(A) = B is op(A)ᵀ Xᵀ = Bᵀ.
-        return (a if params["left_side"] else a.T), 0.0
-
     def columns(self, eq: Local, stack: Array) -> Array:
-        return namespace(stack).moveaxis(stack, -2 if eq.params["left_side"] else -1, -1)
+        stack = stacked(stack, 1)
+        return stack if eq.params["left_side"] else namespace(stack).swapaxes(stack, -1, -2)
 
     def back(self, eq: Local, stack: Array) -> Array:
-        return namespace(stack).moveaxis(stack, -1, -2 if eq.params["left_side"] else -1)
+        if not eq.params["left_side"]:
+            stack = namespace(stack).swapaxes(stack, -1, -2)
+        return stack.reshape(len(stack), *eq.ranges[1].shape)
+
+    def _transposed(self, eq: Local) -> bool:
+        # X op(A) = B is op(A)ᵀ Xᵀ = Bᵀ.
+        return bool(eq.params["transpose_a"]) == bool(eq.params["left_side"])
+
+    def _turn(self, eq: Local, stack: Array) -> Array:
+        return namespace(stack).swapaxes(stack, -1, -2) if self._transposed(eq) else stack
+
+    def _mask(self, eq: Local) -> np.ndarray:
+        """Which entries of A count."""
+        size, unit = eq.ranges[0].shape[-1], int(bool(eq.params["unit_diagonal"]))
+        lower = np.tri(size, k=-unit) > 0
+        return lower if eq.params["lower"] else lower.T
+
+    def system(self, eq: Local) -> System:
+        a, mask = eq.ranges[0], self._mask(eq)
+        xp = namespace(a.center, a.spread)
+        fixed = np.eye(len(mask)) if eq.params["unit_diagonal"] else 0.0
+        center = stacked(xp.where(mask, a.center, fixed), 0)
+        spread = stacked(xp.where(mask, a.spread, 0.0), 0)
+        radii = xp.minimum(apart(a), norm2(spread, (-2, -1)))
+        matrices = Matrices(self._turn(eq, center), self._turn(eq, spread), radii)
+        return System(matrices, a.gains, a.rest, a.radius)
+
+    def inverses(self, eq: Local, system: System) -> Inverses:
+        found, a = enclose_inverses(system.matrices), eq.ranges[0]
+        if "inverses" in a.memo and not eq.params["unit_diagonal"] and eq.params["lower"]:
+            norms = namespace(found.norms, a.memo["inverses"]).minimum(
+                found.norms, a.memo["inverses"]
+            )
+            entries = namespace(norms, found.entries).minimum(found.entries, norms[:, None, None])
+            found = replace(found, norms=norms, entries=entries)
+        if eq.known[0] is not None or (is_traced(a.lo, a.hi) and a.shape[-1] > _MOST_ROWS):
+            return found
+        # A bound that needs no small set, only a diagonal away from 0.
+        least = namespace(a.lo, a.hi).diagonal(stacked(a.absmin, 0), 0, -2, -1)
+        if eq.params["unit_diagonal"]:
+            least = np.ones(least.shape)
+        size = up(abs(system.matrices.center) + system.matrices.spread)
+        upper = bool(eq.params["lower"]) == self._transposed(eq)
+        flip = (slice(None), slice(None, None, -1), slice(None, None, -1))
+        if upper:
+            least, size = least[:, ::-1], size[flip]
+        entries = triangular_inverses(least, size)
+        entries = entries[flip] if upper else entries
+        xp = namespace(entries, found.entries)
+        return replace(
+            found,
+            norms=xp.minimum(found.norms, spectral_norms(entries)),
+            entries=xp.minimum(found.entries, entries),
+        )
+
+    def change(self, eq: Local, magnitudes: Sequence[Magnitude | None]) -> Magnitude | None:
+        m = magnitudes[0]
+        if m is None:
+            return None
+        m = masked(m, self._mask(eq))
+        return m if m.entries is None else replace(m, entries=self._turn(eq, m.entries))
 
 
-class LinearSolveRule(SolveRule):
-    """custom_linear_solve (jnp.linalg.solve): the matrix is read off its matrix product."""
+class SolveRule(SystemRule):
+    """S⁻¹ b, recognised as one function; see `jaxsmooth.program.systems`."""
+
+    def side(self, eq: Local) -> int:
+        return 1
+
+    def _order(self, eq: Local) -> tuple[int, ...]:
+        """Axes of b: those that S shares, that of the unknowns, and the others."""
+        shared, axis = eq.params["shared"], eq.params["axis"]
+        rank = len(eq.ranges[1].shape)
+        return (*shared, axis, *(a for a in range(rank) if a != axis and a not in shared))
+
+    def columns(self, eq: Local, stack: Array) -> Array:
+        shape, order = eq.ranges[1].shape, self._order(eq)
+        moved = namespace(stack).transpose(stack, (0, *(a + 1 for a in order)))
+        count = math.prod(shape[a] for a in eq.params["shared"])
+        return moved.reshape(len(stack), count, shape[eq.params["axis"]], -1)
+
+    def back(self, eq: Local, stack: Array) -> Array:
+        shape, order = eq.ranges[1].shape, self._order(eq)
+        stack = stack.reshape(len(stack), *(shape[a] for a in order))
+        return namespace(stack).transpose(stack, (0, *(1 + np.argsort(order)).tolist()))
+
+    def system(self, eq: Local) -> System:
+        return whole_system(eq)
+
+    def change(self, eq: Local, magnitudes: Sequence[Magnitude | None]) -> Magnitude | None:
+        m = magnitudes[0]
+        return None if m is None else whole_change(eq, m)
+
+
+class LinearSolveRule(SystemRule):
+    """custom_linear_solve of a known matrix, which is read off its product."""
 
     def _counts(self, eq: Local) -> tuple[int, int]:
         """(constants of the product, constants of all functions)."""
@@ -169,16 +168,22 @@ class LinearSolveRule(SolveRule):
             )
         return constants
 
-    def system(self, eq: Local) -> tuple[np.ndarray, float]:
+    def system(self, eq: Local) -> System:
+        constants = eq.known[: self.side(eq)]
+        if any(k is None or is_traced(k) for k in constants):
+            raise errors.UnsupportedPrimitiveError(
+                f"{eq} solves a system by a function of its own, with a matrix that is not known. "
+                "Make the matrix known with jaxsmooth.fixed, use jnp.linalg.solve, or iterate a "
+                "fixed number of products (as Newton and Jacobi do)."
+            )
         shape = eq.ranges[self.side(eq)].shape
-        size = int(np.prod(shape))
-        if size > _MOST_UNKNOWNS:
+        size = math.prod(shape)
+        if size > MOST_UNKNOWNS:
             raise errors.UnsupportedPrimitiveError(
                 f"{eq} has {size} unknowns, too many to bound its inverse. Multiply by an inverse "
                 "that is known."
             )
         product = jaxpr_as_fun(eq.params["jaxprs"].matvec)
-        constants = eq.known[: self._counts(eq)[0]]
 
         def column_of(unit: Any) -> Any:
             (found,) = product(*constants, unit.reshape(shape))
@@ -187,18 +192,21 @@ class LinearSolveRule(SolveRule):
         with concretely():
             constants = [
                 jnp.asarray(np.asarray(k, np.float64 if np.asarray(k).dtype.kind == "f" else None))
-                for k in constants
+                for k in constants[: self._counts(eq)[0]]
             ]
             matrix = np.asarray(jax.vmap(column_of)(jnp.eye(size)), np.float64).T
         # A product with a unit vector has one term that is not 0.
-        return matrix, float(norm2(matrix)) * 2.0**-48
+        spread = abs(matrix) * 2.0**-48
+        matrices = Matrices(matrix[None], spread[None], norm2(spread)[None])
+        return System(matrices, np.zeros(eq.leaves), norm2(spread), norm2(spread))
 
     def columns(self, eq: Local, stack: Array) -> Array:
-        return stack.reshape(len(stack), -1)
+        return stack.reshape(len(stack), 1, -1, 1)
 
     def back(self, eq: Local, stack: Array) -> Array:
         return stack.reshape(len(stack), *eq.ranges[self.side(eq)].shape)
 
 
 define(TriangularRule(), p.triangular_solve_p)
+define(SolveRule(), SOLVE)
 define(LinearSolveRule(), p.linear_solve_p)

@@ -106,7 +106,15 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "linear", "stop_gradient",
         "what passes through it is exact, and constant in derivatives",
     ),
-    _supported("linear", "triangular_solve linear_solve", "known matrices"),
+    _supported(
+        "linear systems", "triangular_solve",
+        "matrices that vary, too, where all are proved to be regular",
+    ),
+    _supported(
+        "linear systems", "linear_solve",
+        "`jnp.linalg.solve`, `jnp.linalg.inv` and `jax.scipy.linalg.solve`: matrices that vary, "
+        "too, where all are proved to be regular; solvers of one's own: known matrices",
+    ),
     _supported("control flow", "scan"),
     _supported("control flow", "while", "a number of steps that is known"),
     _supported("control flow", "cond", "a choice that is known, or does not vary"),
@@ -165,12 +173,35 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "Nothing is to be done.",
     ),
     _constant(
-        "decompositions", "cholesky lu qr svd eigh eig schur hessenberg tridiagonal "
-        "householder_product",
-        "its derivatives are bounded only away from singular and repeated values, and no bound "
-        "of these is proved here",
-        "Decompose outside the function and pass the factors with jaxsmooth.fixed, or iterate a "
+        "decompositions", "cholesky lu",
+        "its factors are no functions of the matrix on their own: the rows that lu exchanges "
+        "jump, and above the diagonal cholesky leaves what it finds",
+        "Use what is computed with them: `jnp.linalg.cholesky`, `jax.scipy.linalg.cho_factor` and "
+        "`cho_solve`, `jnp.linalg.solve`, `inv`, `det` and `slogdet` are supported where all "
+        "matrices are proved to be regular, or positive definite.",
+    ),
+    _constant(
+        "decompositions", "qr householder_product tridiagonal hessenberg",
+        "its reflections change sign with what they reflect, and its derivatives are bounded only "
+        "where the smallest singular value is bounded from below, which is not proved of matrices "
+        "that are not square",
+        "Use `jnp.linalg.cholesky` of XᵀX plus a multiple of the identity, or "
+        "`jnp.linalg.solve` with it.",
+    ),
+    _constant(
+        "decompositions", "eigh svd",
+        "eigenvalues and singular values have kinks where two of them meet, and their vectors turn "
+        "without bound: a gap between them would have to be proved on the whole set",
+        "Use functions of all eigenvalues (`jnp.linalg.slogdet`, traces, `jnp.linalg.norm`), "
+        "decompose outside the function and pass the factors with jaxsmooth.fixed, or iterate a "
         "fixed number of products.",
+    ),
+    _constant(
+        "decompositions", "eig schur",
+        "eigenvalues of a matrix that is not symmetric move like roots where two of them meet, "
+        "and are not Lipschitz there",
+        "Use symmetric matrices and functions of all eigenvalues (`jnp.linalg.slogdet`, traces), "
+        "or decompose outside the function and pass the factors with jaxsmooth.fixed.",
     ),
     _constant(
         "special functions", "bessel_i0e bessel_i1e igamma igammac igamma_grad_a "
@@ -230,8 +261,10 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     ),
     _refused(
         "linear systems", "tridiagonal_solve",
-        "a solution's bounds need those of an inverse matrix, which are not proved here",
-        "Use jnp.linalg.solve with a matrix that is known (jaxsmooth.fixed).",
+        "its matrix is given by three diagonals, and the bounds of inverses here are of whole "
+        "matrices",
+        "Write the matrix out and use `jnp.linalg.solve`, which is supported where all matrices "
+        "are proved to be regular.",
     ),
 )  # fmt: skip
 

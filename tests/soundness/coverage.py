@@ -12,7 +12,7 @@ import numpy as np
 from tests.soundness.choices import Seeded
 from tests.soundness.complexes import COMPLEX
 from tests.soundness.composites import BRANCHES, KINDS, LOSSES
-from tests.soundness.functions import KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
+from tests.soundness.functions import ALGEBRA, KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
 from tests.soundness.steps import LEAVES, Shape, Step
 
 SHAPES: tuple[Shape, ...] = ((4,), (2, 3), (4, 4, 2))
@@ -24,7 +24,7 @@ def building_blocks() -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Functions, and the shapes of arguments that they take."""
     for shape in SHAPES:
         x = jax.ShapeDtypeStruct(shape, np.float32)
-        for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, LOSSES):
+        for table in (KINKED, SMOOTH, REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, ALGEBRA, LOSSES):
             yield from ((use, (x,)) for use in table.values())
         yield from ((join, (x, x)) for join in BRANCHES.values())
         for factory, seed in itertools.product(dict.fromkeys((*KINDS, *LEAVES)), range(SEEDS)):

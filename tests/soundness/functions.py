@@ -181,6 +181,51 @@ REDUCTIONS = {
     "second largest": lambda x: lax.top_k(x, min(2, x.shape[-1]))[0][..., -1],
 }
 
+
+def _vector(x):
+    """At most three entries, of moderate size."""
+    return jnp.tanh(jnp.ravel(x)[:3])
+
+
+def _matrix(x):
+    """A matrix that is regular for every x, and not symmetric."""
+    v = _vector(x)
+    return 4 * jnp.eye(v.size, dtype=v.dtype) + 0.3 * jnp.outer(v, jnp.cos(jnp.flip(v)))
+
+
+def _definite(x):
+    """A positive definite matrix, of any x."""
+    v = _vector(x)
+    return 0.5 * jnp.eye(v.size, dtype=v.dtype) + jnp.outer(v, v)
+
+
+def _kernel(x):
+    v = jnp.ravel(x)[:3]
+    distances = (v[:, None] - v[None]) ** 2
+    return jnp.exp(-0.5 * distances) + 0.5 * jnp.eye(v.size, dtype=v.dtype)
+
+
+ALGEBRA = {
+    "solve": lambda x: jnp.linalg.solve(_matrix(x), jnp.ravel(x)[:3]),
+    "inverse": lambda x: jnp.linalg.inv(_matrix(x)).ravel()[:4],
+    "ridge": lambda x: jnp.linalg.solve(_definite(x), jnp.ravel(x)[:3]),
+    "solve positive": lambda x: jax.scipy.linalg.solve(
+        _kernel(x), jnp.ravel(x)[:3], assume_a="pos"
+    ),
+    "solve triangular": lambda x: jax.scipy.linalg.solve_triangular(
+        _matrix(x), jnp.ravel(x)[:3], lower=True
+    ),
+    "cholesky": lambda x: jnp.linalg.cholesky(_definite(x)).ravel()[:4],
+    "cho_solve": lambda x: jax.scipy.linalg.cho_solve(
+        jax.scipy.linalg.cho_factor(_kernel(x)), jnp.ravel(x)[:3]
+    ),
+    "whiten": lambda x: jax.scipy.linalg.solve_triangular(
+        jnp.linalg.cholesky(_definite(x)), jnp.ravel(x)[:3], lower=True
+    ),
+    "log-determinant": lambda x: jnp.linalg.slogdet(_kernel(x))[1] * jnp.ravel(x)[:2],
+    "determinant": lambda x: jnp.linalg.det(_matrix(x)) / 64 + jnp.ravel(x)[:2],
+}
+
 WHOLE = {
     "softmax": jax.nn.softmax,
     "softmax of 5x": lambda x: jax.nn.softmax(5 * x),
