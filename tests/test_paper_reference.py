@@ -231,9 +231,20 @@ class TestEngine:
             kernel,
         )
 
-    def test_the_papers_dense_network(self, kernel, eps, request):
-        if (kernel, eps) not in (("paper", 0.5), ("minimax", 1e-3)):
-            request.applymarker(pytest.mark.slow)
+
+@pytest.mark.parametrize(
+    ("kernel", "eps"),
+    [
+        pytest.param("paper", 1e-3, marks=pytest.mark.slow),
+        pytest.param("minimax", 1e-3, marks=pytest.mark.slow),
+        pytest.param("paper", 0.5, marks=pytest.mark.slow),
+        ("minimax", 0.5),
+    ],
+)
+class TestThePapersNetworks:
+    """At full size."""
+
+    def test_dense(self, kernel, eps):
         compare(
             lambda depth: dense_network(depth, final=depth < 4),
             dense_layers((784, *paper.MLP_HIDDEN, 10)),
@@ -244,7 +255,7 @@ class TestEngine:
             kernel,
         )
 
-    def test_the_papers_convolutional_network(self, kernel, eps):
+    def test_convolutional(self, kernel, eps):
         compare(
             convolutional_network,
             CONVOLUTIONAL_LAYERS,

@@ -41,7 +41,7 @@ def test_random_programs(block):
 
 
 @settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     database=None,

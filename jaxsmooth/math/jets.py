@@ -139,6 +139,7 @@ class Walk:
         self.variable = variable
         self.given: Iterator[np.ndarray] | None = None if given is None else iter(given)
         self.decisions: list[np.ndarray] = []
+        self.values: list[Any] = []
 
     def run(self, program: Univariate) -> Jet:
         """Jet of the program over the cells; the decisions are in ``decisions``."""
@@ -151,7 +152,33 @@ class Walk:
         with np.errstate(all="ignore"):
             for operation in program.operations:
                 values.append(self.step(operation, [operand(v) for v in operation.operands]))
+        self.values = values
         return values[program.output]
+
+    def sizes(self, program: Univariate) -> tuple[np.ndarray, np.ndarray]:
+        """Largest finite value and slope that the result was computed from, on every cell.
+
+        What a choice did not take does not count.
+        """
+        shape = np.shape(self.variable.lo)
+        used = [np.zeros(shape, bool) for _ in self.values]
+        used[program.output] = np.ones(shape, bool)
+        for number, operation in reversed(list(enumerate(program.operations, start=1))):
+            taken = [used[number]] * len(operation.operands)
+            if operation.name == "select_n" and isinstance(operation.operands[0], int):
+                decision = self.values[operation.operands[0]]
+                taken = [taken[0], taken[0] & (decision != 1), taken[0] & (decision != 0)]
+            for v, mask in zip(operation.operands, taken, strict=True):
+                if isinstance(v, int):
+                    used[v] = used[v] | mask
+        largest = np.zeros((2, *shape))
+        for value, mask in zip(self.values, used, strict=True):
+            if isinstance(value, Jet):
+                for i, part in enumerate((value.value, value.slope)):
+                    size = part.magnitude
+                    counts = mask & np.isfinite(size)
+                    largest[i] = np.maximum(largest[i], np.where(counts, size, 0.0))
+        return largest[0], largest[1]
 
     def _number(self, value: float) -> Jet:
         """A constant, on every cell."""

@@ -120,10 +120,15 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     right = right[np.searchsorted(right, left + 1)] if left.size else left
     first, last = cells.ends[left + 1], cells.ends[right]
     with np.errstate(all="ignore"):
-        before = _limits(program, first, cells.decisions[:, left])
-        after = _limits(program, last, cells.decisions[:, right])
+        walks = [
+            Walk(Interval(first, first), cells.decisions[:, left]),
+            Walk(Interval(last, last), cells.decisions[:, right]),
+        ]
+        before, after = (walk.run(program) for walk in walks)
+        # Rounding at a point is of what is computed there, however large f is elsewhere.
+        sizes = [np.maximum(*pair) for pair in zip(*(w.sizes(program) for w in walks), strict=True)]
         seams, jumps, broken, stray = _classify(
-            program, cells, (left, right), (before, after), relative_gap
+            program, cells, (left, right), (before, after), sizes, relative_gap
         )
     # Values at all inner ends, from whichever sides are decided.
     inner = cells.ends[1:-1]
@@ -143,21 +148,17 @@ def _classify(
     cells: Cells,
     neighbours: tuple[np.ndarray, np.ndarray],
     limits: tuple[Jet, Jet],
+    sizes: list[np.ndarray],
     relative_gap: float,
 ) -> tuple[tuple[Seam, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
     left, right = neighbours
     before, after = limits
     first, last = cells.ends[left + 1], cells.ends[right]
     width = last - first
-    core = (np.abs(cells.ends[:-1]) <= 1) & (np.abs(cells.ends[1:]) <= 1)
-    usual = [
-        np.max(x.magnitude, initial=0.0, where=core & np.isfinite(x.magnitude))
-        for x in (cells.value, cells.slope)
-    ]
     known = np.isfinite(before.value.magnitude) & np.isfinite(after.value.magnitude)
     steep = np.maximum(before.slope.magnitude, after.slope.magnitude)
     steep = np.where(np.isfinite(steep), steep, 0.0)
-    size = before.value.magnitude + after.value.magnitude + np.abs(first) * steep + usual[0]
+    size = before.value.magnitude + after.value.magnitude + np.abs(first) * steep + sizes[0]
     allowed = relative_gap * size + 2 * steep * width
     apart = _apart(before.value, after.value)
     gap = _gap(before.value, after.value)
@@ -172,7 +173,7 @@ def _classify(
     narrow = width <= 2.0**-36 * np.abs(first) + 2.0**-1000
     jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
     change = _middle(after.slope) - _middle(before.slope)
-    doubt = NEGLIGIBLE * (steep + usual[1])
+    doubt = NEGLIGIBLE * (steep + sizes[1])
     met = known & narrow & changed & ~jumps
     bent = np.abs(change) > doubt
 

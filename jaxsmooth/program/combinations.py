@@ -83,7 +83,8 @@ def _moved(x: Atom, y: Atom, producers: dict[Value, Equation]) -> tuple[Atom, At
 def _number(atom: Any, known: dict[Value, Any]) -> Any:
     """The numbers that an atom holds, None where they are unknown or traced."""
     value = atom.value if isinstance(atom, Literal) else known.get(atom)
-    return None if isinstance(value, Tracer) else value
+    # As NumPy's: of an array of JAX's, an outer trace would make a tracer again.
+    return None if value is None or isinstance(value, Tracer) else np.asarray(value)
 
 
 def _is_one(atom: Any, known: dict[Value, Any]) -> bool:
@@ -94,4 +95,4 @@ def _is_one(atom: Any, known: dict[Value, Any]) -> bool:
 def _rest(weight: Atom, z: Atom, known: dict[Value, Any]) -> bool:
     """Whether known weights are 1 - z and z."""
     one, other = _number(weight, known), _number(z, known)
-    return one is not None and other is not None and bool(np.all(one == 1 - np.asarray(other)))
+    return one is not None and other is not None and bool(np.all(one == 1 - other))

@@ -79,6 +79,9 @@ class _Finder:
         u, v = self._factor(above, x), self._factor(below, x)
         if u is None or v is None or not any(isinstance(w, Value) for w in (u, v)):
             return None
+        # Factors that follow from x make functions of x, which are recognised as such.
+        if any(isinstance(w, Value) and self._follows(w, x, set()) for w in (u, v)):
+            return None
         return self._written(equation, x, u, v)
 
     def _compared(self, which: Atom) -> tuple[Value, bool] | None:
@@ -119,6 +122,16 @@ class _Finder:
                 number = self._number(w)
                 return w if number is None and isinstance(w, Value) else number
         return None
+
+    def _follows(self, value: Value, x: Value, seen: set[Value]) -> bool:
+        """Whether a value is computed from x."""
+        if value is x:
+            return True
+        equation = self.producers.get(value)
+        if equation is None or value in seen:
+            return False
+        seen.add(value)
+        return any(isinstance(a, Value) and self._follows(a, x, seen) for a in equation.inputs)
 
     def _written(
         self, equation: Equation, x: Value, u: float | Value, v: float | Value

@@ -37,7 +37,7 @@ def test_attacks_on_constant_weights(name, double):
     ],
     ids=["relu network", "gated unit"],
 )
-@pytest.mark.parametrize("kernel", ["minimax", "centered"])
+@pytest.mark.parametrize("kernel", ["minimax", pytest.param("centered", marks=pytest.mark.slow)])
 def test_attacks_on_weights(f, sets, kernel):
     found = attack(program(f, *sets, kernel=kernel))
     assert not found.violations

@@ -359,3 +359,36 @@ def test_seams_are_all_points_where_choices_change() -> None:
     (seam,) = function.joints.seams
     assert seam.location == 0
     np.testing.assert_allclose((seam.slopes, seam.curvatures), ((0.5, 0.5), (0.25, 0.25)))
+
+
+HUGE_ELSEWHERE = {
+    "beside a pole": ((("min", (0, 0.0)), ("add", (1, 0.2)), ("div", (0.01, 2))), 0.25),
+    "beside a steep square": (
+        (("integer_pow", (0,), 2), ("mul", (1, 1e15)), ("abs", (0,)), ("mul", (3, 1e-3)),
+         ("add", (2, 4))),
+        2e-3,
+    ),
+    "beside an exponential": (
+        (("mul", (0, 60.0)), ("exp", (1,)), ("max", (0, 0.0)), ("add", (2, 3))),
+        1.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUGE_ELSEWHERE)
+def test_kinks_of_functions_that_are_huge_elsewhere(name: str) -> None:
+    """Rounding is told from kinks by what is computed at the point alone."""
+    steps, jump = HUGE_ELSEWHERE[name]
+    function = piecewise(program(*steps), 1e-6)
+    (kink,) = function.kinks_within(-0.1, 0.1)
+    assert kink.location == 0
+    assert kink.jump == pytest.approx(jump, rel=1e-9)
+
+
+def test_jumps_of_functions_that_are_huge_elsewhere() -> None:
+    steps = (
+        ("integer_pow", (0,), 2), ("mul", (1, 1e12)), ("gt", (0, 0.0)),
+        ("select_n", (3, 0.0, 0.1)), ("add", (2, 4)),
+    )  # fmt: skip
+    with pytest.raises(Discontinuity):
+        piecewise(program(*steps), 1e-6).kinks_within(-0.1, 0.1)

@@ -186,7 +186,7 @@ def rollout():
 
 
 MODELS = [dueling, q_learning, siren, surface, siren_eikonal, heat, burgers, rollout]
-MARKS = {q_learning: SLOW, siren: SLOW, burgers: SLOW}
+MARKS = {dueling: SLOW, q_learning: SLOW, siren: SLOW, burgers: SLOW}
 
 
 @pytest.mark.parametrize("build", cases(MODELS, MARKS))

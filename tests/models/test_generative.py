@@ -161,7 +161,7 @@ def equinox_autoencoder():
 
 
 MODELS = [vae, noise_vae, autoencoder, equinox_autoencoder]
-MARKS = {equinox_autoencoder: SLOW}
+MARKS = {noise_vae: SLOW, autoencoder: SLOW, equinox_autoencoder: SLOW}
 
 
 @pytest.mark.parametrize("build", cases(MODELS, MARKS))

@@ -188,7 +188,14 @@ MODELS = [
     maxout,
     deep_sets,
 ]
-MARKS = {graph_network_of_sums: SLOW, gcn: SLOW, gat: SLOW, deep_sets: SLOW}
+MARKS = {
+    pointnet: SLOW,
+    graph_network_of_sums: SLOW,
+    graph_network_of_maxima: SLOW,
+    gcn: SLOW,
+    gat: SLOW,
+    deep_sets: SLOW,
+}
 
 
 @pytest.mark.parametrize("build", cases(MODELS, MARKS))

@@ -323,7 +323,7 @@ MARKS = {
     equinox_lstm: SLOW,
     encoder: [LAYER_NORM, SLOW],
     encoder_with_dropout: [LAYER_NORM, SLOW],
-    decoder: LAYER_NORM,
+    decoder: [LAYER_NORM, SLOW],
     haiku_decoder: SLOW,
 }
 

@@ -394,6 +394,7 @@ MODELS = [
 ]
 
 MARKS = {
+    lenet: SLOW,
     vgg: SLOW,
     resnet: SLOW,
     resnet_in_training: [LAYER_NORM, SLOW],
