@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
-from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.graph import Atom, Equation, Value, live
+from jaxsmooth.program.simplify import numbers
 
 COMBINATION = Primitive("combination")
 """Key of (1 - z)·a + z·b; its operands are z, a and b."""
@@ -80,19 +80,12 @@ def _moved(x: Atom, y: Atom, producers: dict[Value, Equation]) -> tuple[Atom, At
     return None
 
 
-def _number(atom: Any, known: dict[Value, Any]) -> Any:
-    """The numbers that an atom holds, None where they are unknown or traced."""
-    value = atom.value if isinstance(atom, Literal) else known.get(atom)
-    # As NumPy's: of an array of JAX's, an outer trace would make a tracer again.
-    return None if value is None or isinstance(value, Tracer) else np.asarray(value)
-
-
 def _is_one(atom: Any, known: dict[Value, Any]) -> bool:
-    value = _number(atom, known)
+    value = numbers(atom, known)
     return value is not None and bool(np.all(value == 1))
 
 
 def _rest(weight: Atom, z: Atom, known: dict[Value, Any]) -> bool:
     """Whether known weights are 1 - z and z."""
-    one, other = _number(weight, known), _number(z, known)
+    one, other = numbers(weight, known), numbers(z, known)
     return one is not None and other is not None and bool(np.all(one == 1 - other))

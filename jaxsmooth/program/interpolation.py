@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
-from jaxsmooth.program.graph import Atom, Equation, Literal, Value
+from jaxsmooth.program.graph import Atom, Equation, Value
 from jaxsmooth.program.layout import Producers, origin, producer
 from jaxsmooth.program.match import Composite
 from jaxsmooth.program.regions import UNIVARIATE, Steps
+from jaxsmooth.program.simplify import numbers
 
 INTERPOLATION = Primitive("interpolation")
 """Operands are the points, the knots, and the values at them."""
@@ -79,10 +79,10 @@ def interpolations(
 
 def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
     x, *given = equation.inputs
-    values = [a.value if isinstance(a, Literal) else known.get(a) for a in given]
-    if any(v is None or isinstance(v, Tracer) for v in values):
+    knots, heights = (numbers(a, known) for a in given)
+    if knots is None or heights is None:
         return equation
-    knots, heights = (np.asarray(v, np.float64) for v in values)
+    knots, heights = knots.astype(np.float64), heights.astype(np.float64)
     if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > 0):
         return equation
     if not np.isfinite(knots).all() or not np.isfinite(heights).all():

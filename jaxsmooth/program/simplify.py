@@ -25,6 +25,13 @@ _NEUTRAL = {
 """The number that changes nothing as second operand, and whether also as the first."""
 
 
+def numbers(atom: Atom, known: Mapping[Value, Any]) -> np.ndarray | None:
+    """The numbers that an atom holds; None if they are unknown or traced."""
+    value = atom.value if isinstance(atom, Literal) else known.get(atom)
+    # As NumPy's: of an array of JAX's, an outer trace would make a tracer again.
+    return None if value is None or isinstance(value, Tracer) else np.asarray(value)
+
+
 def uniform(atom: Atom, known: Mapping[Value, Any]) -> Any | None:
     """The one known number that an atom is everywhere; None if there is none."""
     value = atom.value if isinstance(atom, Literal) else known.get(atom)

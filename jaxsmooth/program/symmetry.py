@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.equivalence import same_params
-from jaxsmooth.program.graph import Atom, Equation, Literal, Value
+from jaxsmooth.program.graph import Atom, Equation, Value
 from jaxsmooth.program.layout import Producers, origin, producer
+from jaxsmooth.program.simplify import numbers
 
 Axes = tuple[int, ...]
 
@@ -61,8 +61,7 @@ class Symmetry:
 
     def value(self, atom: Atom) -> np.ndarray | None:
         """The atom's value if it is known and no tracer."""
-        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
-        return None if value is None or isinstance(value, Tracer) else np.asarray(value)
+        return numbers(atom, self.known)
 
     def diagonal(self, atom: Atom) -> bool:
         """Whether an array of matrices (..., n, n) is one of diagonal matrices."""
