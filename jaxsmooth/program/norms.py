@@ -35,6 +35,7 @@ from jaxsmooth.program.layout import (
     without,
 )
 from jaxsmooth.program.simplify import uniform
+from jaxsmooth.program.squares import squared
 
 CENTERED = Primitive("centered")
 NORM = Primitive("norm")
@@ -141,14 +142,10 @@ class _Finder:
         equation = producer(atom, self.producers)
         if equation is None:
             return None
-        if equation.primitive is p.square_p:
-            return equation.inputs[0]
-        if equation.primitive is p.integer_pow_p and equation.params["y"] == 2:
-            return equation.inputs[0]
         if equation.primitive is p.mul_p:
             first, second = (bare(a, self.producers) for a in equation.inputs)
             return equation.inputs[0] if first is second else None
-        return None
+        return squared(equation)
 
     def squares(self, atom: Atom) -> _Squares | None:
         offset = 0.0
