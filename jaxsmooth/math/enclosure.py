@@ -79,6 +79,8 @@ def as_pair(lo: Array, hi: Array) -> Interval:
 
 def cast_outward(x: np.ndarray, dtype: Any, towards: float) -> np.ndarray:
     """x in that dtype, rounded towards the given infinity."""
+    if np.asarray(x).dtype == dtype:
+        return np.asarray(x)
     with np.errstate(all="ignore"):
         cast = np.asarray(x).astype(dtype)
         inward = cast.astype(np.float64) < x if towards > 0 else cast.astype(np.float64) > x

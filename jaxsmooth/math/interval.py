@@ -36,14 +36,15 @@ def product_error(a: np.ndarray, b: np.ndarray, p: np.ndarray) -> np.ndarray:
     return np.where(moderate, error, np.nan)
 
 
-def round_product(a: np.ndarray, b: np.ndarray, towards: float) -> np.ndarray:
-    """a·b rounded towards the given infinity, with 0·inf = 0."""
-    p = a * b
+def rounded_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """a·b rounded down and rounded up, with 0·inf = 0."""
     zero = (a == 0) | (b == 0)
+    p = np.where(zero, 0.0, a * b)
     error = product_error(a, b, p)
-    exact = (error >= 0) if towards < 0 else (error <= 0)
-    rounded = np.where(exact | np.isinf(a) | np.isinf(b), p, np.nextafter(p, towards))
-    return np.where(zero, 0.0, rounded)
+    exact = zero | np.isinf(a) | np.isinf(b)
+    low = np.where(exact | (error >= 0), p, np.nextafter(p, -np.inf))
+    high = np.where(exact | (error <= 0), p, np.nextafter(p, np.inf))
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ class Interval:
         return self + (-other)
 
     def __mul__(self, other: Interval) -> Interval:
-        pairs = [(a, b) for a in (self.lo, self.hi) for b in (other.lo, other.hi)]
-        lo = np.minimum.reduce([round_product(a, b, -np.inf) for a, b in pairs])
-        hi = np.maximum.reduce([round_product(a, b, np.inf) for a, b in pairs])
+        mine = np.array([self.lo, self.lo, self.hi, self.hi])
+        theirs = np.array([other.lo, other.hi, other.lo, other.hi])
+        low, high = rounded_products(mine, theirs)
+        lo, hi = low.min(axis=0), high.max(axis=0)
         # A factor that is infinite at a point says nothing about a limit.
         broken = self._singular() | other._singular() | (lo == np.inf) | (hi == -np.inf)
         return Interval(np.where(broken, -np.inf, lo), np.where(broken, np.inf, hi))
@@ -148,5 +150,5 @@ def _quotient(x: np.ndarray, towards: float) -> np.ndarray:
 
 
 def _round_by_sign(a: np.ndarray, b: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    up, down = round_product(a, b, np.inf), round_product(a, b, -np.inf)
+    down, up = rounded_products(a, b)
     return np.where(towards > 0, up, np.maximum(down, 0.0))

@@ -93,7 +93,10 @@ def _perron_vector(matrix: Array) -> Array:
         power = jax.lax.fori_loop(0, _SQUARINGS, lambda _, p: _squared(p), power)
     else:
         for _ in range(_SQUARINGS):
-            power = _squared(power)
+            last, power = power, _squared(power)
+            # Every eigenvalue is now 0 or the largest one, up to rounding.
+            if abs(power - last).max() < 1e-15:
+                break
     vector = xp.sum(power, axis=-1)
     vector = xp.maximum(vector / xp.max(vector), 1e-12)
     return vector / xp.sqrt(xp.sum(vector * vector))

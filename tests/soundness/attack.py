@@ -66,7 +66,13 @@ class Attack:
 
     def _smoothed(self, eps: Any, *arguments: Any) -> Any:
         """f_eps, with a tracer for eps where the program says so."""
-        return self._smooth(eps if self.program.traced else self.program.options["eps"])(*arguments)
+        smoothed = self._smooth(eps) if self.program.traced else self._at_known_eps
+        return smoothed(*arguments)
+
+    @functools.cached_property
+    def _at_known_eps(self) -> Any:
+        """f_eps, analysed once for the certificate and all that evaluates it."""
+        return self._smooth(self.program.options["eps"])
 
     def _certify(self) -> None:
         """Read the claims off the certificate and the analysis."""
@@ -75,10 +81,11 @@ class Attack:
         if p.options["allocation"] == "explicit":
             self._explicit()
 
-        def certificate(accuracy):
-            return self._smooth(accuracy).certificate(*p.arguments)
-
-        found = jax.jit(certificate)(p.dtype(eps)) if p.traced else certificate(eps)
+        if p.traced:
+            certificate = jax.jit(lambda accuracy: self._smooth(accuracy).certificate(*p.arguments))
+            found = certificate(p.dtype(eps))
+        else:
+            found = self._at_known_eps.certificate(*p.arguments)
         found = jax.tree.map(np.asarray, found)
         self.certificate = found
         if not found.error <= eps * (1 + 4 * self.roundoff):

@@ -61,8 +61,13 @@ class Evaluation:
         def both(eps, vector):
             f, g = flat(program.function), flat(lambda *a: smoothed(eps, *a))
             jacobian = jax.jacfwd if program.forward else jax.jacrev
-            one = jacobian(lambda v: (f(v), g(v)))(vector)
-            return f(vector), one[0], g(vector), one[1]
+
+            def values(v):
+                found = f(v), g(v)
+                return found, found
+
+            slopes, (f_here, g_here) = jacobian(values, has_aux=True)(vector)
+            return f_here, slopes[0], g_here, slopes[1]
 
         def contract(eps, vector, left, right):
             g = flat(lambda *a: smoothed(eps, *a))
