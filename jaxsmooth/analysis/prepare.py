@@ -18,6 +18,7 @@ from jaxsmooth.math.distances import excess
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.math.univariate import is_known
 from jaxsmooth.program.combinations import combinations
+from jaxsmooth.program.copies import copies
 from jaxsmooth.program.graph import Graph, trace
 from jaxsmooth.program.halves import halves
 from jaxsmooth.program.interpolation import INTERPOLATIONS, interpolations
@@ -115,6 +116,7 @@ def prepare(
         regions(is_known, is_located, is_smooth),
         combinations,
         squares,
+        copies,
     ]
     wanted = (*COMPOSITES, *SYSTEMS, *INTERPOLATIONS, *SMOOTHED)
     normal = normalise(graph, known, varying, rewrites, wanted)

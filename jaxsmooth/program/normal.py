@@ -25,6 +25,7 @@ from jaxsmooth.program.common import Scope, unified
 from jaxsmooth.program.complex import complexes
 from jaxsmooth.program.complex_functions import PRODUCT
 from jaxsmooth.program.determinants import determinants
+from jaxsmooth.program.eigenvalues import eigenvalues
 from jaxsmooth.program.evaluate import Resolved
 from jaxsmooth.program.exponentials import exponentials
 from jaxsmooth.program.factors import factors
@@ -188,6 +189,7 @@ class _Normaliser:
         equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
         equations = factors(equations, outputs, values)
+        equations = eigenvalues(equations, outputs)
         equations = grouped(equations, outputs, values)
         equations = exponentials(equations, outputs)
         equations = norms(equations, outputs, values)

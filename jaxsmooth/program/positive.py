@@ -25,6 +25,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive_in
 from jaxsmooth.program.determinants import LOGDET, SIGN
+from jaxsmooth.program.eigenvalues import EIGENVALUES
 from jaxsmooth.program.factors import CHOLESKY
 from jaxsmooth.program.graph import Atom, Equation, Value, live
 from jaxsmooth.program.layout import origin, producer
@@ -34,7 +35,7 @@ from jaxsmooth.program.systems import SOLVE
 _DEEPEST = 64
 
 
-_OF_MATRICES = frozenset({SOLVE, LOGDET, SIGN, CHOLESKY})
+_OF_MATRICES = frozenset({SOLVE, LOGDET, SIGN, CHOLESKY, EIGENVALUES})
 
 
 def positive(excess: Callable[[np.ndarray], float | None]) -> Callable[..., list[Equation]]:

@@ -115,6 +115,11 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "`jnp.linalg.solve`, `jnp.linalg.inv` and `jax.scipy.linalg.solve`: matrices that vary, "
         "too, where all are proved to be regular; solvers of one's own: known matrices",
     ),
+    _supported(
+        "decompositions", "eigh svd",
+        "all values and no vectors (`jnp.linalg.eigvalsh`, `jnp.linalg.svdvals`), where the "
+        "values are proved to stay apart",
+    ),
     _supported("control flow", "scan"),
     _supported("control flow", "while", "a number of steps that is known"),
     _supported("control flow", "cond", "a choice that is known, or does not vary"),
@@ -187,14 +192,6 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "that are not square",
         "Use `jnp.linalg.cholesky` of XᵀX plus a multiple of the identity, or "
         "`jnp.linalg.solve` with it.",
-    ),
-    _constant(
-        "decompositions", "eigh svd",
-        "eigenvalues and singular values have kinks where two of them meet, and their vectors turn "
-        "without bound: a gap between them would have to be proved on the whole set",
-        "Use functions of all eigenvalues (`jnp.linalg.slogdet`, traces, `jnp.linalg.norm`), "
-        "decompose outside the function and pass the factors with jaxsmooth.fixed, or iterate a "
-        "fixed number of products.",
     ),
     _constant(
         "decompositions", "eig schur",

@@ -63,8 +63,8 @@ REFUSED = {
     "tanh of complex numbers": (lambda x: jnp.tanh(1j * x).imag, r"z\.real, z\.imag"),
     "lu": (lambda x: jax.scipy.linalg.lu(jnp.outer(x, x) + jnp.eye(3))[2], "slogdet"),
     "qr": (lambda x: jnp.linalg.qr(jnp.outer(x, x) + jnp.eye(3))[1], "smallest singular value"),
-    "eigh": (lambda x: jnp.linalg.eigh(jnp.outer(x, x))[0], "a gap between them"),
-    "svd": (lambda x: jnp.linalg.svd(jnp.outer(x, x))[1], "a gap between them"),
+    "eigh": (lambda x: jnp.linalg.eigh(jnp.outer(x, x))[1], "values without vectors"),
+    "svd": (lambda x: jnp.linalg.svd(jnp.outer(x, x))[0], "values without vectors"),
     "tridiagonal_solve": (
         lambda x: jax.lax.linalg.tridiagonal_solve(0.1 * x, x + 2, 0.1 * x, x[:, None]),
         "Write the matrix out",

@@ -199,6 +199,12 @@ def _definite(x):
     return 0.5 * jnp.eye(v.size, dtype=v.dtype) + jnp.outer(v, v)
 
 
+def _apart(x):
+    """A symmetric matrix with eigenvalues that stay apart, for every x."""
+    v = _vector(x)
+    return jnp.diag(8 * jnp.arange(1, v.size + 1, dtype=v.dtype)) + jnp.outer(v, v)
+
+
 def _kernel(x):
     v = jnp.ravel(x)[:3]
     distances = (v[:, None] - v[None]) ** 2
@@ -223,6 +229,8 @@ ALGEBRA = {
         jnp.linalg.cholesky(_definite(x)), jnp.ravel(x)[:3], lower=True
     ),
     "log-determinant": lambda x: jnp.linalg.slogdet(_kernel(x))[1] * jnp.ravel(x)[:2],
+    "eigenvalues": lambda x: jnp.linalg.eigvalsh(_apart(x)),
+    "singular values": lambda x: jnp.linalg.svdvals(_apart(x)[:, :2]),
     "determinant": lambda x: jnp.linalg.det(_matrix(x)) / 64 + jnp.ravel(x)[:2],
 }
 
