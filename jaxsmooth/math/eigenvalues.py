@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
 from jaxsmooth.math.inverse import matmul, residual
 
 
@@ -54,7 +54,9 @@ def _off(matrices: Array, left: Array, values: Array, right: Array) -> Array:
     scaled, turned = left * values[:, None, :], xp.swapaxes(right, -1, -2)
     rest, error = residual(scaled, turned, matrices)
     # The columns were rounded when they were scaled.
-    error = error + up(matmul(abs(scaled), abs(turned)), values.shape[-1] + 2) * gamma(1, values)
+    terms = values.shape[-1]
+    sizes = up(matmul(abs(scaled), abs(turned)), terms + 2)
+    error = error + sizes * gamma(1, values) + 2 * terms * tiny(values)
     moved = norm2(up(abs(rest) + error, 2), (-2, -1))
     apart = _from_orthogonal(left), _from_orthogonal(right)
     factor = up(apart[0] + apart[1] + apart[0] * apart[1], 4)

@@ -30,6 +30,7 @@ from jaxsmooth.program.graph import (
     Value,
     equations_of,
 )  # fmt: skip
+from jaxsmooth.program.layout import is_identity
 
 _TOLD_BY = {p.gt_p: True, p.ge_p: True, p.lt_p: False, p.le_p: False}
 """Comparisons, and whether x > 0 makes them true."""
@@ -101,9 +102,9 @@ class _Finder:
         """The number that an atom is everywhere, as the program writes it."""
         while isinstance(atom, Value):
             equation = self.producers.get(atom)
-            if equation is None or equation.primitive not in (
-                p.broadcast_in_dim_p, p.convert_element_type_p,
-            ):  # fmt: skip
+            if equation is None:
+                return None
+            if equation.primitive is not p.broadcast_in_dim_p and not is_identity(equation):
                 return None
             atom = equation.inputs[0]
         return float(atom.value) if np.size(atom.value) == 1 else None

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Value
@@ -20,7 +23,19 @@ Producers = Mapping[Value, Equation]
 Axes = tuple[int | None, ...]
 """For every axis of a value, the axis of its origin; None where entries repeat."""
 
-_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
+
+def keeps_numbers(source: Any, target: Any) -> bool:
+    """Whether a conversion gives every number of a type as it is, but for rounding."""
+    if jnp.issubdtype(source, jnp.complexfloating):
+        return jnp.issubdtype(target, jnp.complexfloating)
+    return jnp.issubdtype(target, jnp.inexact) or np.can_cast(source, target, "safe")
+
+
+def is_identity(equation: Equation) -> bool:
+    """Whether an equation returns its operand, but for rounding."""
+    if equation.primitive is p.convert_element_type_p:
+        return keeps_numbers(equation.inputs[0].dtype, equation.outputs[0].dtype)
+    return equation.primitive is p.copy_p
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +55,7 @@ def bare(atom: Atom, producers: Producers) -> Atom:
     """The atom without the identities and conversions that it went through."""
     while isinstance(atom, Value) and atom in producers:
         equation = producers[atom]
-        if equation.primitive not in _IDENTITIES:
+        if not is_identity(equation):
             return atom
         (atom,) = equation.inputs
     return atom
@@ -68,7 +83,7 @@ def origin(atom: Atom, producers: Producers) -> Origin:
 def moved(equation: Equation) -> Axes | None:
     """For every axis of the result, the operand's axis; None if entries are not just moved."""
     params, primitive = equation.params, equation.primitive
-    if primitive in _IDENTITIES:
+    if is_identity(equation):
         return tuple(range(len(equation.outputs[0].shape)))
     if primitive is p.transpose_p:
         return tuple(params["permutation"])

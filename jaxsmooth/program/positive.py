@@ -28,7 +28,7 @@ from jaxsmooth.program.determinants import LOGDET, SIGN
 from jaxsmooth.program.eigenvalues import EIGENVALUES
 from jaxsmooth.program.factors import CHOLESKY
 from jaxsmooth.program.graph import Atom, Equation, Value, live
-from jaxsmooth.program.layout import origin, producer
+from jaxsmooth.program.layout import is_identity, origin, producer
 from jaxsmooth.program.symmetry import Symmetry, swapped
 from jaxsmooth.program.systems import SOLVE
 
@@ -170,7 +170,7 @@ class Positive:
             return True
         if primitive is p.mul_p and inputs[0] is inputs[1]:
             return True
-        if primitive in _KEEPING or primitive is p.integer_pow_p:
+        if primitive in _KEEPING or primitive is p.integer_pow_p or is_identity(equation):
             return all(self.nonnegative(a, depth + 1) for a in inputs)
         return False
 
@@ -324,5 +324,5 @@ _NONNEGATIVE = frozenset(
 )
 _KEEPING = frozenset(
     {p.add_p, p.mul_p, p.div_p, p.log1p_p, p.expm1_p, p.tanh_p, p.reduce_sum_p,
-     p.convert_element_type_p, p.slice_p, p.reshape_p, p.rev_p, _UNSTACK}
+     p.slice_p, p.reshape_p, p.rev_p, _UNSTACK}
 )  # fmt: skip

@@ -24,6 +24,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.layout import is_identity
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.simplify import uniform
 from jaxsmooth.program.squares import squared
@@ -45,7 +46,6 @@ _BENT = frozenset({p.max_p, p.min_p, p.abs_p, p.clamp_p, p.sign_p, p.select_n_p}
 _AFFINE = frozenset(
     {p.add_p, p.add_jaxvals_p, p.sub_p, p.neg_p, p.copy_p, p.convert_element_type_p}
 )
-_IDENTITIES = frozenset({p.copy_p, p.convert_element_type_p})
 
 
 def regions(
@@ -207,7 +207,7 @@ class _Finder:
         if equation.primitive is p.pow_p:
             return self._uniform(equation.inputs[1])
         return (
-            equation.primitive in _IDENTITIES
+            is_identity(equation)
             or equation.primitive in _EXPANDED
             or self.known_operation(equation.primitive.name)
         )
@@ -352,7 +352,7 @@ def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
 
 
 def _steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:
-    if equation.primitive in _IDENTITIES:
+    if is_identity(equation):
         return [("identity", operands, None)]
     if equation.primitive is p.integer_pow_p:
         return [("integer_pow", operands, equation.params["y"])]

@@ -24,6 +24,7 @@ from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
 from jaxsmooth.math.special import SPECIAL
+from jaxsmooth.program.layout import keeps_numbers
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -95,11 +96,11 @@ class ScalarRule(Rule):
 
 
 class IdentityRule(Rule):
-    """A conversion between number types that keeps the number."""
+    """A conversion between number types."""
 
     def range(self, eq: Local) -> list[Range]:
         source, target = eq.equation.inputs[0].dtype, eq.equation.outputs[0].dtype
-        if jnp.issubdtype(target, jnp.floating) or not jnp.issubdtype(source, jnp.floating):
+        if keeps_numbers(source, target):
             return [eq.ranges[0]]
         if any(eq.varies):
             raise errors.DiscontinuityError(
@@ -112,7 +113,12 @@ class IdentityRule(Rule):
         if target == np.bool_:
             lo, hi = xp.zeros(x.shape), xp.ones(x.shape)
         else:
+            # What does not fit may become any other number.
+            limits = jnp.iinfo(target)
             lo, hi = xp.trunc(x.lo), xp.trunc(x.hi)
+            fits = (lo >= limits.min) & (hi <= limits.max)
+            lo = xp.where(fits, lo, float(limits.min))
+            hi = xp.where(fits, hi, float(limits.max))
         return [enclose(eq.radii, lo, hi, xp.zeros(x.shape), np.zeros(eq.leaves), np.inf)]
 
     def first_order(

@@ -1,0 +1,84 @@
+"""Conversions between number types: those that jump are refused wherever they hide."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsmooth
+from jaxsmooth import box, errors
+
+WEIGHTS = np.arange(9.0, dtype=np.float32).reshape(3, 3)
+
+
+def whole(x):
+    return x.astype(jnp.int32).astype(x.dtype)
+
+
+def truth(x):
+    return x.astype(bool).astype(x.dtype)
+
+
+# Functions that programs are searched for, of whole numbers.
+SEARCHED = {
+    "absolute value": lambda x: jnp.abs(whole(x)),
+    "truth": lambda x: jnp.abs(truth(x)),
+    "chain": lambda x: jnp.tanh(whole(x)) ** 2 + 1,
+    "choice": lambda x: jnp.where(whole(x) > 0, whole(x), 0.1 * whole(x)),
+    "choice of one branch": lambda x: jnp.where(x >= 0, x, whole(x)),
+    "relu of two": lambda x: jnp.maximum(whole(x), x),
+    "length": lambda x: jnp.hypot(whole(x), 2 * whole(x)),
+    "norm": lambda x: jnp.linalg.norm(whole(x)),
+    "normalised": lambda x: whole(x) / jnp.sqrt(1 + jnp.sum(whole(x) ** 2)),
+    "standardised": lambda x: jax.nn.standardize(whole(x)),
+    "softmax": lambda x: jax.nn.softmax(whole(x)),
+    "logsumexp": lambda x: jax.nn.logsumexp(whole(x)),
+    "determinant": lambda x: jnp.linalg.slogdet(jnp.eye(3) + jnp.outer(whole(x), whole(x)))[1],
+    "not symmetric": lambda x: jnp.linalg.slogdet(jnp.eye(3) + jnp.outer(x, whole(x)))[1],
+    "diagonal": lambda x: jnp.diag(whole(x)),
+    "weights": lambda x: WEIGHTS * whole(x)[:, None],
+    "weights of truth": lambda x: WEIGHTS * truth(x),
+    "weights of bytes": lambda x: WEIGHTS * x.astype(jnp.int8),
+    "repeated": lambda x: (whole(x)[:, None] * jnp.ones((3, 2))).sum(1),
+    "remainder": lambda x: x - whole(x),
+    "product": lambda x: x * whole(x),
+    "sum of squares": lambda x: jnp.sum(whole(x) ** 2),
+}
+
+
+@pytest.mark.parametrize("f", SEARCHED.values(), ids=SEARCHED.keys())
+def test_whole_numbers_are_refused(f):
+    where = box(np.full(3, -3.0, np.float32), 3.0)
+    with pytest.raises(errors.DiscontinuityError, match="jumps"):
+        jaxsmooth.analyze(f, where)(jnp.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_shorter_floating_point_passes(dtype):
+    """Its rounding is left out, as all is."""
+    where = box(np.full(3, -1.0, np.float32), 1.0)
+    found = jaxsmooth.analyze(lambda x: jnp.diag(x.astype(dtype).astype(x.dtype)), where)
+    assert float(found(jnp.zeros(3)).lipschitz) == pytest.approx(1.0)
+
+
+WHOLE = {
+    "too large a byte": (lambda i: i.astype(jnp.int8).astype(jnp.float32), [300.0, -200.0, 5.0]),
+    "unsigned": (lambda i: i.astype(jnp.uint32).astype(jnp.float32), [300.0, -200.0, 5.0]),
+    "truth": (lambda i: i.astype(bool).astype(jnp.float32), [300.0, -200.0, 5.0]),
+    "wider": (lambda i: i.astype(jnp.float32), [300.0, -200.0, 5.0]),
+}
+
+
+@pytest.mark.parametrize(("f", "values"), WHOLE.values(), ids=WHOLE.keys())
+def test_whole_arguments_that_do_not_fit(f, values):
+    """Numbers that a type does not hold become others of it."""
+    labels = jnp.asarray(values, jnp.int32)
+    where = (box(np.zeros(3, np.float32), 1.0), box(labels - 1, labels + 1))
+    found = jaxsmooth.analyze(lambda x, i: x + f(i), where)(jnp.zeros(3), labels)
+    lo, hi = found.range
+    for away in (-1, 0, 1):
+        value = np.asarray(f(labels + away))
+        assert np.all(lo <= value)
+        assert np.all(value + 1 <= hi)
