@@ -34,6 +34,11 @@ def points(size: int, count: int = 400) -> np.ndarray:
     return np.concatenate([x, full, full + 0.01 * rng.normal(size=full.shape)])
 
 
+def mapped(f, axes=0):
+    """f of every point, compiled: far quicker here than operation by operation."""
+    return jax.jit(jax.vmap(f, axes))
+
+
 def exact(x, count):
     return -np.sort(-np.asarray(x), axis=-1)[..., :count]
 
@@ -64,7 +69,7 @@ def test_error_of_every_value_is_half_its_spread(size):
 @pytest.mark.parametrize(("size", "count"), SIZES)
 def test_slopes_are_means_of_permutations(size, count):
     x = points(size)
-    jacobian = np.asarray(jax.vmap(jax.jacfwd(lambda v: largest_values(v, MU, count)))(x))
+    jacobian = np.asarray(mapped(jax.jacfwd(lambda v: largest_values(v, MU, count)))(x))
     assert jacobian.min() >= -1e-7
     np.testing.assert_allclose(jacobian.sum(2), 1.0, atol=1e-7)
     assert jacobian.sum(1).max() <= 1 + 1e-6
@@ -74,14 +79,14 @@ def test_slopes_are_means_of_permutations(size, count):
     d = rng.normal(size=x.shape)
     secant = largest_values(x + step * d, MU, count) - largest_values(x - step * d, MU, count)
     np.testing.assert_allclose(secant / (2 * step), np.einsum("nki,ni->nk", jacobian, d), atol=1e-4)
-    reverse = jax.vmap(jax.jacrev(lambda v: largest_values(v, MU, count)))(x)
+    reverse = mapped(jax.jacrev(lambda v: largest_values(v, MU, count)))(x)
     np.testing.assert_allclose(reverse, jacobian, atol=1e-12)
 
 
 @pytest.mark.parametrize(("size", "count"), SIZES)
 def test_curvature_is_at_most_k_over_mu_and_attained(size, count):
     x = points(size) * 0.05
-    hessians = np.asarray(jax.vmap(jax.hessian(lambda v: largest_values(v, MU, count)))(x))
+    hessians = np.asarray(mapped(jax.hessian(lambda v: largest_values(v, MU, count)))(x))
     norms = np.linalg.norm(hessians, 2, axis=(2, 3))
     certified = order_smoothness(size, count) / MU
     assert norms.max() <= certified * (1 + 1e-6)
@@ -92,7 +97,7 @@ def test_curvature_is_at_most_k_over_mu_and_attained(size, count):
 def test_slopes_do_not_jump_anywhere(size):
     """Secants of the Jacobian, seams and ties included."""
     x = points(size)
-    slope = jax.jit(jax.vmap(jax.jacfwd(lambda v: largest_values(v, MU, size))))
+    slope = mapped(jax.jacfwd(lambda v: largest_values(v, MU, size)))
     rng = np.random.default_rng(1)
     d = rng.normal(size=x.shape)
     d /= np.linalg.norm(d, axis=1, keepdims=True)
@@ -112,12 +117,12 @@ def test_the_largest_is_the_smooth_maximum():
 
 def test_derivative_in_the_accuracy():
     x = points(4, 60)
-    derivative = jax.vmap(jax.jacfwd(lambda m, v: largest_values(v, m, 4)), (None, 0))(MU, x)
+    derivative = mapped(jax.jacfwd(lambda m, v: largest_values(v, m, 4)), (None, 0))(MU, x)
     step = 1e-6
     secant = (largest_values(x, MU + step, 4) - largest_values(x, MU - step, 4)) / (2 * step)
     np.testing.assert_allclose(derivative, secant, atol=1e-5)
-    mixed = jax.vmap(jax.jacfwd(jax.jacfwd(lambda v, m: largest_values(v, m, 4)), 1), (0, None))
-    slopes = jax.vmap(jax.jacfwd(lambda v, m: largest_values(v, m, 4)), (0, None))
+    mixed = mapped(jax.jacfwd(jax.jacfwd(lambda v, m: largest_values(v, m, 4)), 1), (0, None))
+    slopes = mapped(jax.jacfwd(lambda v, m: largest_values(v, m, 4)), (0, None))
     found, near = mixed(x, MU), (slopes(x, MU + step) - slopes(x, MU - step)) / (2 * step)
     inside = np.abs(np.asarray(found) - near).max(axis=(1, 2)) < 1e-4
     assert inside.mean() > 0.9  # seams and ties in x are measure zero, and in the sample
