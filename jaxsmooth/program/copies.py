@@ -48,7 +48,7 @@ def _weighted(
         return None
     source = origin(spread, producers)
     repeats = any(a is None and n > 1 for a, n in zip(source.axes, shape, strict=True))
-    dropped = [n for a, n in enumerate(source.root.shape) if a not in source.axes and n > 1]
+    dropped = [n for a, n in enumerate(source.root.shape) if a not in source.axes and n != 1]
     if not repeats or dropped or source.root.dtype != equation.outputs[0].dtype:
         return None
     params = {"weights": np.broadcast_to(weights, shape), "axes": source.axes}

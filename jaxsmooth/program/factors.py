@@ -19,15 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.determinants import LOGDET
 from jaxsmooth.program.evaluate import bind_equation
-from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.graph import Atom, Equation, Value, live
 from jaxsmooth.program.layout import origin, producer
-from jaxsmooth.program.simplify import uniform
+from jaxsmooth.program.simplify import numbers, uniform
 from jaxsmooth.program.systems import SOLVE
 
 CHOLESKY = Primitive("cholesky_factor")
@@ -58,8 +57,7 @@ class _Finder:
 
     def value(self, atom: Atom) -> np.ndarray | None:
         """The atom's value if it is known and no tracer."""
-        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
-        return None if value is None or isinstance(value, Tracer) else np.asarray(value)
+        return numbers(atom, self.known)
 
     def factor(self, equation: Equation) -> Equation | None:
         """The lower triangle of what ``cholesky`` gives."""

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 from jax.extend.core import primitives as p
 
+from jaxsmooth.program import simplify
 from jaxsmooth.program.complex_functions import DOT, PRODUCT
-from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.graph import Atom, Equation, Value, live
 
 Sources = list[tuple[int, int]]
 """Operands that D scales, with the axis of the frequencies; the others stay as they are."""
@@ -176,8 +176,7 @@ class _Finder:
         return len(updates.shape) == len(operand.shape) and starts.get(axis, 0) == 0
 
     def _value(self, atom: Atom) -> np.ndarray | None:
-        value = atom.value if isinstance(atom, Literal) else self.known.get(atom)
-        return None if value is None or isinstance(value, Tracer) else np.asarray(value)
+        return simplify.numbers(atom, self.known)
 
     def _zero(self, atom: Atom) -> bool:
         value = self._value(atom)

@@ -36,7 +36,7 @@ from jaxsmooth.math.magnitude import Magnitude, Response, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.factors import CHOLESKY
 from jaxsmooth.rules.determinants import OfMatrices
-from jaxsmooth.rules.matrices import System, definite
+from jaxsmooth.rules.matrices import System, definite, lengths
 from jaxsmooth.rules.registry import Local, define
 
 _HALF = math.sqrt(0.5) * (1 + 2.0**-50)
@@ -136,7 +136,7 @@ class CholeskyRule(OfMatrices):
         norm = up(times(xp.max(up(times(slope, root)), initial=0.0), m.norm))
         if m.entries is None:
             return [Magnitude(None, norm)]
-        return [tighten(self.entries(eq, up(times(slope, self.lengths(eq, m)))), norm)]
+        return [tighten(self.entries(eq, up(times(slope, lengths(m)))), norm)]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -150,7 +150,7 @@ class CholeskyRule(OfMatrices):
         pairs = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
         if m.entries is None:
             return [Response(pairs, None)]
-        joint = norm2(self.lengths(eq, m), 0)
+        joint = norm2(lengths(m), 0)
         entries = self.entries(eq, up(times(bend, times(joint, joint)), 3)[None])[0]
         return [Response(pairs, entries)]
 

@@ -33,7 +33,14 @@ from jaxsmooth.math.inverse import Inverses, enclose_inverses
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.determinants import DET, LOGDET, SIGN
-from jaxsmooth.rules.matrices import MOST_UNKNOWNS, System, singular, whole_change, whole_system
+from jaxsmooth.rules.matrices import (
+    MOST_UNKNOWNS,
+    System,
+    lengths,
+    singular,
+    whole_change,
+    whole_system,
+)
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -83,11 +90,6 @@ class OfMatrices(Rule):
         """Numbers (..., P) in the result's shape."""
         return stack.reshape((*stack.shape[:-1], *eq.equation.outputs[0].shape))
 
-    def lengths(self, eq: Local, m: Magnitude) -> Array:
-        """Bounds of ‖dS‖_F for every matrix, shape (N, P)."""
-        assert m.entries is not None
-        return namespace(m.norm).minimum(norm2(m.entries, (-2, -1)), m.norm[:, None])
-
     def bilinear(self, eq: Local, m: Magnitude, bend: Array) -> Response:
         """Response bounded by bend·‖dS₁‖_F‖dS₂‖_F for every matrix."""
         xp = namespace(bend, m.norm)
@@ -95,7 +97,7 @@ class OfMatrices(Rule):
         totals = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
         if m.entries is None:
             return Response(totals, None, totals)
-        joint = norm2(self.lengths(eq, m), 0)
+        joint = norm2(lengths(m), 0)
         entries = up(times(bend, times(joint, joint)), 3)
         return Response(totals, self.shaped(eq, entries), totals)
 
@@ -104,7 +106,7 @@ class OfMatrices(Rule):
         norm = up(times(namespace(slopes).max(slopes, initial=0.0), m.norm))
         if m.entries is None:
             return Magnitude(None, norm)
-        return tighten(self.shaped(eq, up(times(slopes, self.lengths(eq, m)))), norm)
+        return tighten(self.shaped(eq, up(times(slopes, lengths(m)))), norm)
 
     def change(self, eq: Local, magnitudes: Sequence[Magnitude | None]) -> Magnitude | None:
         m = magnitudes[0]

@@ -39,7 +39,7 @@ from jaxsmooth.math.inverse import spectral_norms
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.eigenvalues import EIGENVALUES, SINGULAR_VALUES
-from jaxsmooth.rules.matrices import apart, stacked, whole_change, whole_system
+from jaxsmooth.rules.matrices import apart, lengths, stacked, whole_change, whole_system
 from jaxsmooth.rules.registry import Local, Rule, define
 
 _ROOT_OF_TWO = math.sqrt(2) * (1 + 2.0**-50)
@@ -91,9 +91,9 @@ def _values(
     distances = xp.minimum(distances, norm2(spread, (-2, -1)))
     reach = xp.minimum(distances, spectral_norms(spread))
     closer = xp.minimum(up(2 * reach), up(_ROOT_OF_TWO * distances))
-    errors_ = up(off[:, 1:] + off[:, :-1])
-    apart_ = down(abs(center[:, 1:] - center[:, :-1]))
-    gaps = xp.maximum(down(apart_ - up(closer[:, None] + errors_)), 0.0)
+    rounding = up(off[:, 1:] + off[:, :-1])
+    between = down(abs(center[:, 1:] - center[:, :-1]))
+    gaps = xp.maximum(down(between - up(closer[:, None] + rounding)), 0.0)
     return Values(center, off, reach, gaps, *ball, least, size)
 
 
@@ -131,11 +131,6 @@ class ValuesRule(Rule):
             )
         ]
 
-    def _lengths(self, m: Magnitude) -> Array:
-        """Bounds of ‖dS‖_F for every matrix, shape (N, P)."""
-        assert m.entries is not None
-        return namespace(m.norm).minimum(norm2(m.entries, (-2, -1)), m.norm[:, None])
-
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
@@ -145,7 +140,7 @@ class ValuesRule(Rule):
         if m.entries is None:
             return [Magnitude(None, m.norm)]
         shape = eq.equation.outputs[0].shape
-        each = self._lengths(m)[..., None] * np.ones(shape[-1])
+        each = lengths(m)[..., None] * np.ones(shape[-1])
         return [tighten(each.reshape(len(each), *shape), m.norm)]
 
     def second_order(
@@ -160,7 +155,7 @@ class ValuesRule(Rule):
         pairs = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
         if m.entries is None:
             return [Response(pairs, None)]
-        length = norm2(self._lengths(m), 0)[:, None]
+        length = norm2(lengths(m), 0)[:, None]
         entries = up(times(each, times(length, length)), 3)
         return [Response(pairs, entries.reshape(eq.equation.outputs[0].shape))]
 

@@ -94,6 +94,12 @@ def whole_change(eq: Local, m: Magnitude) -> Magnitude:
     return tighten(entries, up(_TWICE * m.norm))
 
 
+def lengths(m: Magnitude) -> Array:
+    """Bounds of ‖dS‖_F for every matrix, shape (N, P), of a change as of `whole_change`."""
+    assert m.entries is not None
+    return namespace(m.norm).minimum(norm2(m.entries, (-2, -1)), m.norm[:, None])
+
+
 def lowest(eq: Local, center: Array) -> Array:
     """Lower bounds of xᵀSx/‖x‖² over the range and at the centers, shape (P,).
 

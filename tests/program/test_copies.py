@@ -62,3 +62,9 @@ def test_unbounded_entries():
     lo, hi = found.range
     assert np.array_equal(lo, np.zeros((2, 2)))
     assert np.array_equal(hi, np.where(np.eye(2) > 0, np.inf, 0.0))
+
+
+def test_no_entries():
+    found = analysed(lambda x: WEIGHTS[:, :0] * x, Ball((0,), 1.0))
+    assert found.lipschitz == 0
+    assert np.shape(found.range[0]) == (4, 0)
