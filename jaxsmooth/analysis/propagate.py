@@ -62,6 +62,8 @@ class _Pass:
         self.mu = mu
         self.ranges: dict[Value, Range] = {}
         self.changes: dict[Value, Perturbation] = {}
+        # Values that may not be numbers, as log(x) where x may be negative.
+        self.undefined: set[Value] = set()
         # Values known at the current steps of loops, and these steps.
         self.current: dict[Value, Any] = {}
         self.positions: list[int] = []
@@ -162,6 +164,7 @@ class _Pass:
             static,
             kernel=None if self.problem.exact else self.problem.kernel,
             felt=felt,
+            undefined=[isinstance(a, Value) and a in self.undefined for a in equation.inputs],
         )
 
     def equation(self, equation: Equation) -> None:
@@ -177,6 +180,9 @@ class _Pass:
         local = self._local(equation, ranges, known, by_step)
         results = self._range(rule, local)
         local.results = results
+        if any(local.undefined) or rule.leaves_domain(local):
+            floats = (v for v in equation.outputs if jnp.issubdtype(v.dtype, jnp.floating))
+            self.undefined.update(floats)
         index = self.indices.get(equation)
         if self.collecting:
             self._collect(equation, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import jax
@@ -23,6 +24,7 @@ class Walk(Protocol):
     positions: list[int]
     collecting: bool
     indices: dict[Equation, int]
+    undefined: set[Value]
 
     def known(self, atom: Atom, shape: tuple[int, ...]) -> Any:
         """The atom's value at the current step, or None."""
@@ -61,6 +63,11 @@ def _has_sites(walk: Walk, steps: Steps) -> bool:
     )
 
 
+def _pass_on(walk: Walk, passed: Iterable[tuple[Atom, Value]]) -> None:
+    """Note which targets may not be numbers as their sources may not be."""
+    walk.undefined.update(target for source, target in passed if source in walk.undefined)
+
+
 def _walk(walk: Walk, steps: Steps) -> None:
     domain = walk.problem.domain
     known: list[tuple[Value, Any]] = []
@@ -76,6 +83,8 @@ def _walk(walk: Walk, steps: Steps) -> None:
         [None] * steps.length
         for _ in steps.slots  # type: ignore[list-item]
     ]
+    _pass_on(walk, steps.slices)
+    _pass_on(walk, ((start, value) for start, value, *_ in steps.carry))
     order = range(steps.length)
     for position in reversed(order) if steps.reverse else order:
         walk.positions.append(position)
@@ -88,11 +97,14 @@ def _walk(walk: Walk, steps: Steps) -> None:
         for inner in steps.equations:
             walk.equation(inner)
         state = [walk.output(after) for _, _, after, _ in steps.carry]
+        _pass_on(walk, ((after, value) for _, value, after, _ in steps.carry))
         for found, (atom, _) in zip(slots, steps.slots, strict=True):
             found[position] = walk.output(atom)
         walk.positions.pop()
     for value, _ in known:
         walk.current.pop(value, None)
+    _pass_on(walk, ((value, result) for _, value, _, result in steps.carry))
+    _pass_on(walk, steps.slots)
     for (*_, result), (r, change) in zip(steps.carry, state, strict=True):
         walk.enter(result, r, change)
     for found, (atom, result) in zip(slots, steps.slots, strict=True):

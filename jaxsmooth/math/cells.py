@@ -19,6 +19,7 @@ from jaxsmooth.math.jets import Jet, Walk
 from jaxsmooth.math.univariate import Univariate
 
 TAIL_BITS = (16.0, 24.0, 40.0, 80.0)
+FARTHEST = 2.0**1000  # tails begin before it: a choice beyond it stays undecided
 TOLERANCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 CORE = 2.0  # |x| up to here sets the scale of f' and f''
 FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
@@ -132,7 +133,8 @@ def _tail(program: Univariate, bits: float, sign: float) -> _Batch:
 
 def _tails(program: Univariate) -> tuple[float, _Batch, _Batch]:
     """Tails on which slope and curvature are bounded, if there are such."""
-    first = max([TAIL_BITS[0], *(np.log2(abs(c)) + 2 for c in program.constants if c)])
+    sizes = [abs(c) for c in program.constants if 0 < abs(c) < FARTHEST]
+    first = max([TAIL_BITS[0], *(np.log2(size) + 2 for size in sizes)])
     found = []
     for bits in (first, *(b for b in TAIL_BITS if b > first)):
         left, right = (_tail(program, float(np.ceil(bits)), sign) for sign in (-1.0, 1.0))

@@ -124,6 +124,11 @@ def order_of(a: Jet, b: Jet) -> dict[str, np.ndarray]:
     return {name: mask & sure for name, mask in found.items()}
 
 
+def _of_itself(a: Jet) -> dict[str, np.ndarray]:
+    """Which comparisons of a number with itself certainly hold: only NaN differs from itself."""
+    return {name: ~a.bad & (name in ("ge", "le", "eq")) for name in COMPARISONS}
+
+
 _OPPOSITE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt", "eq": "ne", "ne": "eq"}
 
 
@@ -208,7 +213,7 @@ class Walk:
         """Result of one operation: a jet, or the decision of a predicate."""
         name = operation.name
         if name in COMPARISONS:
-            holds = order_of(*args)
+            holds = order_of(*args) if _differ(operation) else _of_itself(args[0])
             return self.decide(holds[name], holds[_OPPOSITE[name]])
         if name in ("and", "or", "not", "is_finite"):
             return _logic(name, args)

@@ -12,14 +12,48 @@ from typing import Any
 
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import COPY, Atom, Equation, Literal, Value
+from jaxsmooth.program.layout import moved
 
 Scope = tuple[int, ...]
 """The bodies that an equation is in, the outermost first, of which no value is read outside."""
 
 # The largest known operands that are compared entry by entry, and not by identity.
 _SMALL = 16
+
+
+def stops_last(
+    equations: Sequence[Equation], scopes: dict[Value, Scope], halts: set[Value]
+) -> list[Equation]:
+    """The equations with moves of stopped values as stopped moves.
+
+    Under `jax.vmap` the matrix of ``jnp.linalg.solve`` is transposed both as it is and stopped:
+    now that is one transpose.
+
+    Args:
+      equations: in order.
+      scopes: of the first results of equations; those of added ones are added.
+      halts: results of ``stop_gradient`` that count as constants; new ones are added.
+    """
+    stops: dict[Atom, Equation] = {}
+    found: list[Equation] = []
+    for equation in equations:
+        stop = stops.get(equation.inputs[0]) if len(equation.inputs) == 1 else None
+        if stop is not None and moved(equation) is not None:
+            (output,) = equation.outputs
+            before = Value(output.aval)
+            found.append(replace(equation, inputs=stop.inputs, outputs=(before,)))
+            if output in scopes:
+                scopes[before] = scopes[output]
+            if stop.outputs[0] in halts:
+                halts.add(output)
+            equation = replace(stop, inputs=(before,), outputs=(output,))
+        if equation.primitive is p.stop_gradient_p:
+            stops[equation.outputs[0]] = equation
+        found.append(equation)
+    return found
 
 
 def unified(

@@ -4,12 +4,13 @@ It is matched against the installed JAX's own program, and becomes one function 
 
     c + Σ_j s_j·clip(x, x_j, x_{j+1}),
 
-with the slopes s_j between the knots: constant before the first and after the last.
+with the slopes s_j between the knots: constant before the first and after the last, or with
+``left`` and ``right`` other numbers there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,21 +27,29 @@ from jaxsmooth.program.regions import UNIVARIATE, Steps
 from jaxsmooth.program.simplify import numbers
 
 INTERPOLATION = Primitive("interpolation")
-"""Operands are the points, the knots, and the values at them."""
+"""Operands are the points, the knots, the values at them, and those beyond them.
+
+Params: ``ends``, the names of those that are given, of ``left`` and ``right``.
+"""
 
 _MOST_KNOTS = 256
 _MOST_MAPPED = 3
 
 
-def _mapped(count: int) -> Callable[..., Any]:
-    """`jnp.interp` under that many `jax.vmap`."""
-    function = jnp.interp
+def _mapped(count: int, ends: Sequence[str]) -> Callable[..., Any]:
+    """`jnp.interp` with these ends, under that many `jax.vmap`."""
+
+    def function(x: Any, knots: Any, heights: Any, *beyond: Any) -> Any:
+        return jnp.interp(x, knots, heights, **dict(zip(ends, beyond, strict=True)))
+
     for _ in range(count):
-        function = jax.vmap(function, (0, None, None))
+        function = jax.vmap(function, (0, *(2 + len(ends)) * [None]))
     return function
 
 
-def _operands(count: int) -> Callable[[Equation, Producers], tuple[Any, ...] | None]:
+def _operands(
+    count: int, ends: Sequence[str]
+) -> Callable[[Equation, Producers], tuple[Any, ...] | None]:
     """Of the reference, if the equation chooses the last value beyond the last knot."""
 
     def operands(
@@ -53,14 +62,21 @@ def _operands(count: int) -> Callable[[Equation, Producers], tuple[Any, ...] | N
         last = producer(origin(beyond.inputs[1], producers).root, producers)
         if last is None or last.primitive is not p.slice_p or len(last.inputs[0].shape) != 1:
             return None
-        shapes = (output.shape, last.inputs[0].shape, last.inputs[0].shape)
+        shapes = (output.shape, *2 * [last.inputs[0].shape], *len(ends) * [()])
         return tuple(jax.ShapeDtypeStruct(shape, output.dtype) for shape in shapes)
 
     return operands
 
 
 INTERPOLATIONS = tuple(
-    Composite(INTERPOLATION, _mapped(count), frozenset({p.select_n_p}), _operands(count))
+    Composite(
+        INTERPOLATION,
+        _mapped(count, ends),
+        frozenset({p.select_n_p}),
+        _operands(count, ends),
+        {"ends": ends},
+    )
+    for ends in ((), ("left",), ("right",), ("left", "right"))
     for count in range(_MOST_MAPPED + 1)
 )
 """Composites that programs are searched for."""
@@ -79,19 +95,20 @@ def interpolations(
 
 def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
     x, *given = equation.inputs
-    knots, heights = (numbers(a, known) for a in given)
-    if knots is None or heights is None:
+    found = [numbers(a, known) for a in given]
+    if any(v is None for v in found):
         return equation
-    knots, heights = knots.astype(np.float64), heights.astype(np.float64)
+    knots, heights, *beyond = (np.asarray(v, np.float64) for v in found)
     if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > 0):
         return equation
-    if not np.isfinite(knots).all() or not np.isfinite(heights).all():
+    if not all(np.isfinite(v).all() for v in (knots, heights, *beyond)):
         return equation
-    params = {"steps": tuple(_steps(knots, heights)), "final": equation}
+    ends = dict(zip(equation.params["ends"], map(float, beyond), strict=True))
+    params = {"steps": tuple(_steps(knots, heights, ends))}
     return replace(equation, primitive=UNIVARIATE, params=params, inputs=(x,))
 
 
-def _steps(knots: np.ndarray, heights: np.ndarray) -> Steps:
+def _steps(knots: np.ndarray, heights: np.ndarray, ends: Mapping[str, float]) -> Steps:
     slopes = np.diff(heights) / np.diff(knots)
     steps: Steps = []
     total: Any = float(heights[0] - np.sum(slopes * knots[:-1]))
@@ -100,4 +117,9 @@ def _steps(knots: np.ndarray, heights: np.ndarray) -> Steps:
         steps.append(("mul", (len(steps), float(slope)), None))
         steps.append(("add", (len(steps), total), None))
         total = len(steps)
+    for name, comparison, knot in (("left", "lt", knots[0]), ("right", "gt", knots[-1])):
+        if name in ends:
+            steps.append((comparison, (0, float(knot)), None))
+            steps.append(("select_n", (len(steps), total, ends[name]), None))
+            total = len(steps)
     return steps

@@ -65,6 +65,9 @@ COMPOSITES = (
         _scalars,
     ),
     Composite(LENGTH, jnp.hypot, frozenset({p.select_n_p}), _scalars, {"offset": 0.0}),
+    # Of numbers: what is not a number has no range, and is refused.
+    Composite(p.max_p, jnp.fmax, frozenset({p.select_n_p}), _scalars),
+    Composite(p.min_p, jnp.fmin, frozenset({p.select_n_p}), _scalars),
     # Choices by a comparison of what is chosen from.
     *(
         Composite(key, function, frozenset({p.select_n_p}), _scalars)

@@ -21,7 +21,8 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive
 from jaxsmooth.program import loops
-from jaxsmooth.program.common import Scope, unified
+from jaxsmooth.program.cases import cases
+from jaxsmooth.program.common import Scope, stops_last, unified
 from jaxsmooth.program.complex import complexes
 from jaxsmooth.program.complex_functions import PRODUCT
 from jaxsmooth.program.determinants import determinants
@@ -185,6 +186,7 @@ class _Normaliser:
         outputs = normal.pairs.all(outputs, stepped)
         equations = weighed(equations, outputs, values)
         folded = [*found.folded, *found.ahead]
+        equations = cases(equations, outputs, values, folded)
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted)
         equations = live([simplified(e, values) for e in equations], outputs)
@@ -206,7 +208,8 @@ class _Normaliser:
     def _unified(self, found: _Level) -> list[Equation]:
         """The equations of a level with what is computed again as copies."""
         normal = self.normal
-        equations, instead = unified(found.equations, normal.known, found.scopes)
+        equations = stops_last(found.equations, found.scopes, found.halts)
+        equations, instead = unified(equations, normal.known, found.scopes)
         normal.instead.update(instead)
         for value in normal.decides.keys() & instead.keys():
             normal.decides.setdefault(instead[value], normal.decides[value])
@@ -299,6 +302,8 @@ class _Level:
         self.scope = around
 
     def equation(self, equation: Equation) -> None:
+        if equation.primitive is p.select_n_p and all(map(self.fixed, equation.inputs[1:])):
+            equation = simplified(equation, self.normal.known)
         if all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
             self.folded.append(equation)

@@ -33,11 +33,13 @@ UNIVARIATE = Primitive("scalar_function")
 """Key of a recognised function of one variable.
 
 Params: ``steps``, a tuple of (operation, operands, exponent), with operands as in
-`jaxsmooth.math.univariate`; ``final``, the equation that computes the result.
+`jaxsmooth.math.univariate`.
 """
 
 # The largest number of steps that is worth enclosing as one function.
 _MOST_STEPS = 200
+# All whole numbers up to here are floating-point numbers of every type.
+_MOST_COUNTED = 256
 _EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 # Steps that equation by equation would be refused where they are not decided.
@@ -86,6 +88,8 @@ class _Finder:
     producers: dict[Value, Equation] = field(default_factory=dict)
     # Dominators of every elementwise value, nearest first.
     dominators: dict[Value, list[Value]] = field(default_factory=dict)
+    # Bounds of whole numbers that are counted without leaving their type.
+    whole: dict[Value, tuple[float, float]] = field(default_factory=dict)
     # The primitives that read every value.
     readers: dict[Atom, list[Any]] = field(default_factory=dict)
 
@@ -103,9 +107,9 @@ class _Finder:
         self.dominators[output] = [output, *common]
         selects = equation.primitive is p.select_n_p and equation.inputs[0] in varying
         clips = self._clips(equation, varying)
-        if not (len(varying) > 1 or selects or clips) or output.dtype == np.bool_:
+        if not (len(varying) > 1 or selects or clips) or not _is_real(output):
             return equation
-        roots = [v for v in common[clips:] if jnp.issubdtype(v.dtype, jnp.floating)]
+        roots = [v for v in common[clips:] if _is_real(v)]
         return self._region(equation, roots[0]) if roots else equation
 
     def chains(
@@ -131,9 +135,9 @@ class _Finder:
     def _chain(self, end: Value, roots: list[Value], found: dict[Value, Equation]) -> None:
         """Enter the longest chain without kinks that ends there, and those before its start."""
         final = self.producers.get(end)
-        if final is None or end in found or end.dtype == np.bool_:
+        if final is None or end in found or not _is_real(end):
             return
-        starts = [v for v in roots if v is not end and jnp.issubdtype(v.dtype, jnp.floating)]
+        starts = [v for v in roots if v is not end and _is_real(v)]
         within = self._between(end, starts[-1]) if starts else []
         if sum(map(self._curved, within)) < 2:
             return
@@ -191,7 +195,9 @@ class _Finder:
         return sum(isinstance(a, Value) and a in self.varies for a in inner.inputs) == 1
 
     def _elementwise(self, equation: Equation) -> bool:
-        if len(equation.outputs) != 1 or jnp.issubdtype(equation.outputs[0].dtype, jnp.integer):
+        if len(equation.outputs) != 1:
+            return False
+        if jnp.issubdtype(equation.outputs[0].dtype, jnp.integer) and not self._counts(equation):
             return False
         shape = equation.outputs[0].shape
         same = all(a.shape in ((), shape) for a in equation.inputs)
@@ -208,9 +214,35 @@ class _Finder:
             return self._uniform(equation.inputs[1])
         return (
             is_identity(equation)
+            or equation.outputs[0] in self.whole
             or equation.primitive in _EXPANDED
             or self.known_operation(equation.primitive.name)
         )
+
+    def _counts(self, equation: Equation) -> bool:
+        """Whether whole numbers stay within their type, so that they are numbers like others."""
+        bounds = [self._bounds(a) for a in equation.inputs]
+        if is_identity(equation) or equation.primitive is p.convert_element_type_p:
+            found = bounds[0]
+        elif equation.primitive in _COUNTED and None not in bounds:
+            found = _COUNTED[equation.primitive](*bounds)
+        else:
+            return False
+        limits = jnp.iinfo(equation.outputs[0].dtype)
+        least, most = max(limits.min, -_MOST_COUNTED), min(limits.max, _MOST_COUNTED)
+        if found is None or not least <= found[0] <= found[1] <= most:
+            return False
+        self.whole[equation.outputs[0]] = found
+        return True
+
+    def _bounds(self, atom: Atom) -> tuple[float, float] | None:
+        """Bounds of whole numbers or truth values."""
+        if atom.dtype == np.bool_:
+            return 0.0, 1.0
+        number = uniform(atom, self.known)
+        if number is not None and jnp.issubdtype(atom.dtype, jnp.integer):
+            return float(number), float(number)
+        return self.whole.get(atom) if isinstance(atom, Value) else None
 
     def _uniform(self, atom: Atom) -> bool:
         """Whether the atom is one known number everywhere."""
@@ -227,7 +259,7 @@ class _Finder:
         numbers: dict[Value, int] = {root: 0}
         if not self._collect(final.outputs[0], steps, numbers):
             return final
-        params = {"steps": tuple(_stable(steps)), "final": final}
+        params = {"steps": tuple(_stable(steps))}
         region = _replaced(final, UNIVARIATE, params, (root,))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
             return final
@@ -262,6 +294,35 @@ class _Finder:
         return len(steps) <= _MOST_STEPS
 
 
+def _is_real(value: Value) -> bool:
+    return jnp.issubdtype(value.dtype, jnp.floating)
+
+
+Ends = tuple[float, float]
+
+
+def _product(a: Ends, b: Ends) -> Ends:
+    corners = [x * y for x in a for y in b]
+    return min(corners), max(corners)
+
+
+_COUNTED: dict[Any, Callable[..., Ends]] = {
+    p.add_p: lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    p.sub_p: lambda a, b: (a[0] - b[1], a[1] - b[0]),
+    p.neg_p: lambda a: (-a[1], -a[0]),
+    p.mul_p: _product,
+    p.max_p: lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    p.min_p: lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+    p.clamp_p: lambda low, a, high: (
+        min(max(a[0], low[0]), high[0]), min(max(a[1], low[1]), high[1])
+    ),
+    p.select_n_p: lambda which, *options: (
+        min(a for a, _ in options), max(b for _, b in options)
+    ),
+}  # fmt: skip
+"""Bounds of what is computed from whole numbers within bounds."""
+
+
 Steps = list[tuple[str, tuple[Any, ...], Any]]
 """(operation, operands, exponent) each; operands as in `jaxsmooth.math.univariate`."""
 
@@ -274,6 +335,17 @@ def _logaddexp(operands: tuple[Any, ...], before: int) -> Steps:
         ("softplus", (before + 1,), None),
         ("add", (before + 2, y), None),
     ]
+
+
+def _chosen(operands: tuple[Any, ...], before: int) -> Steps:
+    """A choice among cases by a whole number, as XLA makes it: by comparisons."""
+    index, *options = operands
+    steps: Steps = [("lt", (index, i + 1.0), None) for i in range(len(options) - 1)]
+    total = options[-1]
+    for i in reversed(range(len(options) - 1)):
+        steps.append(("select_n", (before + i + 1, total, options[i]), None))
+        total = before + len(steps)
+    return steps
 
 
 def _one_minus_square(operands: tuple[Any, ...], before: int) -> Steps:
@@ -352,12 +424,14 @@ def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
 
 
 def _steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:
-    if is_identity(equation):
+    if is_identity(equation) or equation.primitive is p.convert_element_type_p:
         return [("identity", operands, None)]
     if equation.primitive is p.integer_pow_p:
         return [("integer_pow", operands, equation.params["y"])]
     if equation.primitive is p.pow_p:
         return [("pow", operands[:1], operands[1])]
+    if equation.primitive is p.select_n_p and equation.inputs[0].dtype != np.bool_:
+        return _chosen(operands, before)
     if equation.primitive in _EXPANDED:
         return _EXPANDED[equation.primitive](operands, before)
     return [(equation.primitive.name, operands, None)]

@@ -1,4 +1,4 @@
-"""Equations that return an operand as it is: decided choices, neutral elements.
+"""Equations that return an operand as it is: decided or idle choices, neutral elements.
 
 They stand between the parts of what is to be recognised: `jnp.var` chooses by a known count,
 a layer without a mean subtracts zeros.
@@ -54,8 +54,13 @@ def simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
 
 def _returned(equation: Equation, known: Mapping[Value, Any]) -> Atom | None:
     if equation.primitive is p.select_n_p:
-        which = uniform(equation.inputs[0], known)
-        return None if which is None else equation.inputs[1 + int(which)]
+        index, *options = equation.inputs
+        which = uniform(index, known)
+        if which is not None:
+            return options[int(which)]
+        values = [numbers(a, known) for a in options]
+        same = all(v is not None and np.array_equal(v, values[0]) for v in values)
+        return options[0] if same else None
     if equation.primitive not in _NEUTRAL:
         return None
     neutral, commutes = _NEUTRAL[equation.primitive]

@@ -33,6 +33,7 @@ from jaxsmooth.rules import (
     solve,
     sorting,
     structural,
+    tridiagonal,
     univariate,
     windowed,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "solve",
     "sorting",
     "structural",
+    "tridiagonal",
     "univariate",
     "windowed",
 ]

@@ -20,6 +20,11 @@ from jaxsmooth.math.magnitude import Magnitude, scale, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.registry import Local, Rule, define
 
+NO_NUMBER = (
+    "What it reads may be no number, or infinite, as log(x) is where x is not positive. Give "
+    "bounds that exclude that."
+)
+
 Decision = Callable[[Range, Range], tuple[Array, Array]]
 """(surely true, surely false) of a comparison of two ranges."""
 
@@ -39,13 +44,18 @@ class DiscreteRule(Rule):
         shape = eq.equation.outputs[0].shape
         return np.full(shape, -np.inf), np.full(shape, np.inf)
 
+    def _enclosure(self, eq: Local) -> tuple[Array, Array]:
+        """(lo, hi) of the result; nothing is known of what is computed from no number."""
+        return DiscreteRule.enclosure(self, eq) if any(eq.undefined) else self.enclosure(eq)
+
     def range(self, eq: Local) -> list[Range]:
-        lo, hi = self.enclosure(eq)
+        lo, hi = self._enclosure(eq)
         decided = namespace(lo, hi) is np and bool(np.all(lo == hi))
         if not decided and any(eq.varies):
+            way_out = NO_NUMBER if any(eq.undefined) else self.way_out
             raise errors.DiscontinuityError(
                 f"{eq} jumps as its inputs vary: no continuous function stays within eps of it. "
-                + self.way_out
+                + way_out
             )
         zeros = np.zeros(eq.leaves)
         center = np.where(np.isfinite(lo), lo, 0.0) if decided else np.zeros(np.shape(lo))
@@ -177,7 +187,7 @@ class RemainderRule(DiscreteRule):
 
     def range(self, eq: Local) -> list[Range]:
         quotient = self._certain(eq)
-        if quotient is None:
+        if quotient is None or any(eq.undefined):
             return super().range(eq)
         x = eq.ranges[0]
         shift = up(abs(quotient) * 2.0**-52)

@@ -55,6 +55,13 @@ def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Ran
     )
 
 
+def leaves_domain(function: ScalarFunction, x: Range) -> bool:
+    """Whether x may be where the function is not defined, or not finite."""
+    if is_traced(x.lo, x.hi):
+        return bool(np.any(function.domain_error(np.asarray(-np.inf), np.asarray(np.inf))))
+    return bool(np.any(function.domain_error(x.lo, x.hi)))
+
+
 class ScalarRule(Rule):
     """A smooth function of one variable, elementwise.
 
@@ -76,11 +83,10 @@ class ScalarRule(Rule):
         return eq.once("curvature", lambda: magnitude_of(self.facts(eq).curvature(x.lo, x.hi)))
 
     def range(self, eq: Local) -> list[Range]:
-        self.check_domain(eq)
         return [image(eq.radii, self.facts(eq), eq.ranges[0], self.slope(eq))]
 
-    def check_domain(self, eq: Local) -> None:
-        """Refuse arguments outside the function's domain, where f itself is not a number."""
+    def leaves_domain(self, eq: Local) -> bool:
+        return leaves_domain(self.facts(eq), eq.ranges[0])
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

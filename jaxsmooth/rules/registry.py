@@ -41,6 +41,7 @@ class Local:
       varies: whether the operand changes with the arguments that derivatives are taken in;
         False for all operands of an equation that only ``stop_gradient`` reads.
       felt: whether the output depends on each result, and it varies.
+      undefined: whether the operand may not be a number at all, as log(x) where x may be negative.
       results: ranges of the results, once known.
       memo: for constants that several rules of the equation need.
       kernel: the kernel of the sites; None where f itself is analysed.
@@ -58,6 +59,7 @@ class Local:
     memo: dict[Any, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
     felt: Sequence[bool] = ()
+    undefined: Sequence[bool] = ()
 
     @property
     def params(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Local:
         return Local(
             self.equation, self.radii, self.leaves, ranges, known, varies, self.static,
             kernel=self.kernel, felt=self.felt,
+            undefined=[self.undefined[i] for i in operands] if self.undefined else (),
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -97,6 +100,10 @@ class Rule:
     def range(self, eq: Local) -> list[Range]:
         """Ranges of the results."""
         raise NotImplementedError
+
+    def leaves_domain(self, eq: Local) -> bool:
+        """Whether a result may be no number, or infinite, where all operands are numbers."""
+        return False
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -107,7 +107,7 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "what passes through it is exact, and constant in derivatives",
     ),
     _supported(
-        "linear systems", "triangular_solve",
+        "linear systems", "triangular_solve tridiagonal_solve",
         "matrices that vary, too, where all are proved to be regular",
     ),
     _supported(
@@ -255,13 +255,6 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "inside transformations", "custom_lin",
         "it stands for a derivative that is being computed",
         "Smooth before you differentiate: jax.grad(jaxsmooth.smooth(f, ...)).",
-    ),
-    _refused(
-        "linear systems", "tridiagonal_solve",
-        "its matrix is given by three diagonals, and the bounds of inverses here are of whole "
-        "matrices",
-        "Write the matrix out and use `jnp.linalg.solve`, which is supported where all matrices "
-        "are proved to be regular.",
     ),
 )  # fmt: skip
 

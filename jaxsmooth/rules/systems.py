@@ -83,13 +83,13 @@ class SystemRule(Rule):
                 raise errors.CertificationError(singular(eq, system, inverses))
             return system, inverses
 
-        if eq.known[self.matrix(eq)] is not None:
+        if self.fixed(eq):
             return eq.always("system", compute)
         return eq.once("system", compute)
 
-    def matrix(self, eq: Local) -> int:
-        """Position of an operand that the matrix is made of."""
-        return 0
+    def fixed(self, eq: Local) -> bool:
+        """Whether the matrix is known."""
+        return eq.known[0] is not None
 
     def norm(self, eq: Local) -> Array:
         """Bound of ‖S⁻¹‖₂ for all matrices."""

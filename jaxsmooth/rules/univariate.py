@@ -29,7 +29,7 @@ from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.regions import UNIVARIATE
-from jaxsmooth.rules.elementwise import image, magnitude_of
+from jaxsmooth.rules.elementwise import image, leaves_domain, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
 
@@ -166,6 +166,9 @@ class UnivariateRule(KinkRule):
     def range(self, eq: Local) -> list[Range]:
         self.kinks(eq)
         return [image(eq.radii, self.function(eq), eq.ranges[0], self.slope(eq))]
+
+    def leaves_domain(self, eq: Local) -> bool:
+        return leaves_domain(self.function(eq), eq.ranges[0])
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

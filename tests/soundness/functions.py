@@ -31,7 +31,7 @@ def _custom_abs() -> Callable:
     return custom
 
 
-def _matrix(n, dtype):
+def _known_matrix(n, dtype):
     """Regular, neither triangular nor symmetric."""
     return jnp.asarray(2 * np.eye(n) + np.sin(np.arange(n * n).reshape(n, n)) / n, dtype)
 
@@ -55,6 +55,15 @@ def _bits_of_keys(x):
 
 def _piecewise(x):
     return jnp.where(x < -1, -1.0 - 2 * (x + 1), jnp.where(x < 0.5, x, 0.5 + 3 * (x - 0.5)))
+
+
+def _each(which, *branches):
+    """A branch for every entry, as `jax.vmap` makes of a switch."""
+
+    def chosen(x):
+        return jax.vmap(lambda t: lax.switch(which(t), branches, t))(x.ravel()).reshape(x.shape)
+
+    return chosen
 
 
 def _huber(x):
@@ -97,6 +106,24 @@ KINKED = {
     "custom_vjp abs": _custom_abs(),
     "interp": lambda x: jnp.interp(
         x, jnp.array([-1.0, -0.2, 0.3, 2.0], x.dtype), jnp.array([0.5, -0.4, 0.4, 0.1], x.dtype)
+    ),
+    "select": lambda x: jnp.select([x > 0.5, x > -0.4], [0.5 + 0 * x, x], -0.4),
+    "piecewise": lambda x: jnp.piecewise(
+        x, [x < 0.2, x > 1], [lambda t: 0.4 - t, lambda t: 2 * t - 1, lambda t: t]
+    ),
+    "switch of each": _each(
+        lambda t: jnp.int32(t > -0.3) + jnp.int32(t > 0.6),
+        lambda t: -0.3 - 2 * (t + 0.3),
+        lambda t: t,
+        lambda t: 0.6 + jnp.sin(t - 0.6) / 2,
+    ),
+    "guarded against NaN": lambda x: jnp.nan_to_num(jnp.abs(x - 0.1)),
+    "interp with zeros outside": lambda x: jnp.interp(
+        x,
+        jnp.array([-1.0, 0.3, 1.0], x.dtype),
+        jnp.array([0.0, 0.7, 0.0], x.dtype),
+        left=0.0,
+        right=0.0,
     ),
     "stop_gradient gate": lambda x: jax.nn.relu(x) + 0 * lax.stop_gradient(jnp.abs(x)),
 }
@@ -150,6 +177,7 @@ SMOOTH = {
     "acosh(1.1 + x²)": lambda x: jnp.arccosh(1.1 + x**2),
     "cosh of tanh": lambda x: jnp.cosh(jnp.tanh(x)),
     "log2(1 + x²)": lambda x: jnp.log2(1 + x**2),
+    "cond of each": _each(lambda t: jnp.int32(t > 0), jnp.tanh, jnp.sin),
     "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
     "reduce precision": lambda x: lax.reduce_precision(x, 11, 52),
 }
@@ -178,6 +206,7 @@ REDUCTIONS = {
     "median": lambda x: jnp.median(x, -1),
     "lower quartile": lambda x: jnp.quantile(x, 0.25, axis=-1),
     "product of all": lambda x: jnp.prod(jnp.tanh(x)),
+    "largest number": jnp.nanmax,
     "second largest": lambda x: lax.top_k(x, min(2, x.shape[-1]))[0][..., -1],
 }
 
@@ -221,6 +250,9 @@ ALGEBRA = {
     "solve triangular": lambda x: jax.scipy.linalg.solve_triangular(
         _matrix(x), jnp.ravel(x)[:3], lower=True
     ),
+    "solve tridiagonal": lambda x: lax.linalg.tridiagonal_solve(
+        0.5 * _vector(x), 4 + _vector(x), jnp.flip(_vector(x)), jnp.ravel(x)[:3, None]
+    )[:, 0],
     "cholesky": lambda x: jnp.linalg.cholesky(_definite(x)).ravel()[:4],
     "cho_solve": lambda x: jax.scipy.linalg.cho_solve(
         jax.scipy.linalg.cho_factor(_kernel(x)), jnp.ravel(x)[:3]
@@ -252,8 +284,10 @@ WHOLE = {
     "cumlogsumexp": lambda x: lax.cumlogsumexp(x, axis=x.ndim - 1, reverse=True),
     "top_k": lambda x: lax.top_k(x, 1)[0],
     "centre": lambda x: x - jnp.mean(x, -1, keepdims=True),
-    "linear solve": lambda x: jnp.linalg.solve(_matrix(x.shape[0], x.dtype), x),
-    "triangular solve": lambda x: solve_triangular(_matrix(x.shape[0], x.dtype), x, lower=True),
+    "linear solve": lambda x: jnp.linalg.solve(_known_matrix(x.shape[0], x.dtype), x),
+    "triangular solve": lambda x: solve_triangular(
+        _known_matrix(x.shape[0], x.dtype), x, lower=True
+    ),
     "noise": _noise,
     "bits of keys": _bits_of_keys,
     "dropout": lambda x: jnp.where(jax.random.bernoulli(_key(), 0.7, x.shape), x / 0.7, 0.0),
@@ -304,6 +338,10 @@ STRUCTURE = {
     "larger of neighbours by where": lambda x: jnp.where(
         x > jnp.roll(x, 1, -1), x, jnp.roll(x, 1, -1)
     ),
+    "smaller of two numbers": lambda x: jnp.fmin(x, 0.3 + jnp.flip(x, -1)),
+    "larger of neighbours by cond": lambda x: jax.vmap(
+        lambda t, u: lax.cond(t > u, lambda t, u: t, lambda t, u: u, t, u)
+    )(x.ravel(), jnp.roll(x.ravel(), 1)),
     "smaller than the mean by where": lambda x: jnp.where(x <= x.mean(), x, x.mean()),
     "what is computed again": lambda x: jax.nn.relu(x[-1]) * x - jnp.abs(jax.nn.relu(x[-1])),
     "branches that meet": lambda x: (

@@ -1,0 +1,218 @@
+"""Choices among cases by an index: `jnp.select`, `jnp.piecewise`, `jax.lax.cond` under `jax.vmap`.
+
+The first two find the index as the `argmax` of stacked conditions: the place of the first that
+holds, or after a cumulative sum of the last. Written as choices between the conditions' own
+places, it is a function of what they read, and what is chosen by it can be seen to meet.
+
+Under `jax.vmap` every branch of a ``cond`` is computed everywhere, on operands
+
+    where(index == i, x, stop_gradient(x)),
+
+which have the value of x. What only case i of a choice by that index reads feels x wherever
+it counts, so that it may read x itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import primitives as p
+
+from jaxsmooth.program.complex_structure import STACK
+from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
+from jaxsmooth.program.layout import Producers, bare, origin, producer
+from jaxsmooth.program.simplify import uniform
+
+
+def cases(
+    equations: Sequence[Equation],
+    outputs: Sequence[Atom],
+    known: Mapping[Value, Any],
+    folded: Sequence[Equation] = (),
+) -> list[Equation]:
+    """The equations with choices by conditions for choices by indices, dead ones dropped.
+
+    Args:
+      equations: live equations in order.
+      outputs: what is wanted of them.
+      known: values that are known.
+      folded: equations whose values are known.
+    """
+    if not any(e.primitive in (p.select_n_p, p.argmax_p) for e in equations):
+        return list(equations)
+    producers = {v: e for e in (*folded, *equations) for v in e.outputs}
+    found = [x for e in equations for x in _as_choices(e, producers, known)]
+    found = _unmasked(found, outputs, {**producers, **{v: e for e in found for v in e.outputs}})
+    return live([_by_condition(e, producers) for e in found], outputs)
+
+
+def _as_choices(
+    equation: Equation, producers: Producers, known: Mapping[Value, Any]
+) -> list[Equation]:
+    """The argmax of stacked conditions as choices between their places."""
+    if equation.primitive is not p.argmax_p:
+        return [equation]
+    (axis,) = equation.params["axes"]
+    (source,), (result,) = equation.inputs, equation.outputs
+    last = producer(source, producers)
+    summed = last is not None and last.primitive is p.cumsum_p
+    if last is not None and summed:
+        if last.params["axis"] != axis or last.params["reverse"]:
+            return [equation]
+        source = last.inputs[0]
+    conditions = _parts(_truth(source, producers), axis, producers, known)
+    if conditions is None:
+        return [equation]
+    places = list(enumerate(conditions))
+    made: list[Equation] = []
+    place: Atom = _integer(0, result.dtype)
+    # What is chosen last counts: the first condition that holds, of a sum the last one.
+    for number, condition in places if summed else reversed(places):
+        if isinstance(condition, Literal):
+            place = _integer(number, result.dtype) if condition.value else place
+            continue
+        value = Value(ShapedArray(result.shape, result.dtype))
+        inputs = (condition, place, _integer(number, result.dtype))
+        path = f"{equation.path}/case.{number}"
+        made.append(Equation(p.select_n_p, {}, inputs, (value,), path, equation.source))
+        place = value
+    if not made or not isinstance(place, Value):
+        return [equation]
+    return [*made[:-1], replace(made[-1], outputs=(result,), path=equation.path)]
+
+
+def _integer(value: int, dtype: Any) -> Literal:
+    return Literal(np.asarray(value, dtype), ShapedArray((), dtype))
+
+
+def _truth(atom: Atom, producers: Producers) -> Atom:
+    """The truth values that an array of zeros and ones was made of."""
+    made = producer(atom, producers)
+    if made is None or made.primitive is not p.convert_element_type_p:
+        return bare(atom, producers)
+    return made.inputs[0]
+
+
+def _parts(
+    atom: Atom, axis: int, producers: Producers, known: Mapping[Value, Any]
+) -> list[Atom] | None:
+    """The slices of stacked truth values along an axis; None if they are not found."""
+    if atom.dtype != np.bool_:
+        return None
+    made = producers.get(atom) if isinstance(atom, Value) else None
+    if made is None or made.primitive not in (STACK, p.concatenate_p):
+        return None
+    stacks = made.primitive is STACK
+    if made.params["axis" if stacks else "dimension"] != axis:
+        return None
+    found: list[Atom] = []
+    for operand in made.inputs:
+        part = _known(operand, known) or _slice(operand, axis, stacks, producers)
+        if part is not None:
+            found.append(part)
+            continue
+        inner = None if stacks else _parts(operand, axis, producers, known)
+        if inner is None:
+            return None
+        found.extend(inner)
+    return found
+
+
+def _known(operand: Atom, known: Mapping[Value, Any]) -> Literal | None:
+    value = uniform(operand, known)
+    return None if value is None else Literal(np.asarray(bool(value)), ShapedArray((), np.bool_))
+
+
+def _slice(operand: Atom, axis: int, stacks: bool, producers: Producers) -> Atom | None:
+    """What a part of a stack is without the axis of length one along which it is put."""
+    if stacks:
+        return operand
+    if operand.shape[axis] != 1:
+        return None
+    shape = operand.shape[:axis] + operand.shape[axis + 1 :]
+    found = origin(operand, producers)
+    layout = found.axes[:axis] + found.axes[axis + 1 :]
+    kept = tuple(a if n > 1 else None for a, n in enumerate(found.root.shape))
+    same = found.root.shape == shape and layout == kept
+    return found.root if same else None
+
+
+def _unmasked(
+    equations: Sequence[Equation], outputs: Sequence[Atom], producers: Producers
+) -> list[Equation]:
+    """The equations with x for where(index == i, x, stop_gradient(x)) that only case i reads."""
+    masks = {e.outputs[0]: which for e in equations for which in _mask(e, producers)}
+    if not masks:
+        return list(equations)
+    readers: dict[Atom, list[tuple[Equation, int]]] = {}
+    for equation in equations:
+        for position, atom in enumerate(equation.inputs):
+            readers.setdefault(atom, []).append((equation, position))
+
+    def counts_elsewhere(value: Value, index: Atom, case: int) -> bool:
+        """Whether something but that case of choices by the index depends on the value."""
+        pending, seen = [value], {value}
+        while pending:
+            value = pending.pop()
+            if value in outputs:
+                return True
+            for reader, position in readers.get(value, ()):
+                if reader.loop is not None:
+                    return True
+                chooses = reader.primitive is p.select_n_p and position == case + 1
+                if chooses and _root(reader.inputs[0], producers) is index:
+                    continue
+                pending.extend(v for v in reader.outputs if v not in seen)
+                seen.update(reader.outputs)
+        return False
+
+    bared: dict[Atom, Atom] = {}
+    found = []
+    for equation in equations:
+        inputs = tuple(bared.get(a, a) for a in equation.inputs)
+        if inputs != equation.inputs:
+            equation = replace(equation, inputs=inputs)
+        found.append(equation)
+        value = equation.outputs[0] if equation.outputs else None
+        if value in masks and not counts_elsewhere(value, *masks[value]):
+            bared[value] = inputs[2]
+    return found
+
+
+def _mask(equation: Equation, producers: Producers) -> Iterator[tuple[Atom, int]]:
+    """The index and the case of where(index == case, x, stop_gradient(x))."""
+    if equation.primitive is not p.select_n_p or len(equation.inputs) != 3:
+        return
+    which, stopped, value = equation.inputs
+    stop = producer(stopped, producers)
+    if stop is None or stop.primitive is not p.stop_gradient_p:
+        return
+    if bare(stop.inputs[0], producers) is not bare(value, producers):
+        return
+    holds = producer(_root(which, producers), producers)
+    if holds is None or holds.primitive is not p.eq_p:
+        return
+    index, case = holds.inputs
+    number = uniform(case, {})
+    if number is not None:
+        yield _root(index, producers), int(number)
+
+
+def _root(atom: Atom, producers: Producers) -> Atom:
+    """What an index or a condition is spread from."""
+    return origin(atom, producers).root
+
+
+def _by_condition(equation: Equation, producers: Producers) -> Equation:
+    """A choice between two by the condition that its index was made of."""
+    if equation.primitive is not p.select_n_p or len(equation.inputs) != 3:
+        return equation
+    which = equation.inputs[0]
+    truth = bare(which, producers)
+    if which.dtype == np.bool_ or truth.dtype != np.bool_ or truth.shape != which.shape:
+        return equation
+    return replace(equation, inputs=(truth, *equation.inputs[1:]))

@@ -1,0 +1,91 @@
+"""Guards against what is not a number: idle where all are numbers, and trusted nowhere else."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxsmooth import CertificationError, DiscontinuityError, anything, box, smooth
+from tests.soundness.trees import attack
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+GUARDS = {
+    "nan_to_num": (jnp.nan_to_num, lambda x: x),
+    "a function": (lambda x: jnp.nan_to_num(jnp.log(x + 2)), lambda x: jnp.log(x + 2)),
+    "nanmax": (jnp.nanmax, jnp.max),
+    "nansum of kinks": (lambda x: jnp.nansum(jnp.abs(x)), lambda x: jnp.sum(jnp.abs(x))),
+    "nanmean": (jnp.nanmean, jnp.mean),
+    "isnan": (lambda x: jnp.where(jnp.isnan(x * x[::-1]), 7.0, x), lambda x: x),
+    "isfinite": (lambda x: jnp.where(jnp.isfinite(jnp.exp(x) + x[0]), x, 7.0), lambda x: x),
+    "isinf": (lambda x: jnp.where(jnp.isinf(x), 7.0, x), lambda x: x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("f", "other"), GUARDS.values(), ids=GUARDS.keys())
+def test_idle(f, other):
+    x = jnp.linspace(-0.9, 0.9, 4)
+    found, expected = (attack(g, box(-1.0, 1.0), x, eps=0.05) for g in (f, other))
+    assert found.lipschitz == pytest.approx(expected.lipschitz)
+    assert found.smoothness == pytest.approx(expected.smoothness)
+
+
+def test_idle_without_bounds():
+    certificate = smooth(jnp.nan_to_num, 0.1, anything()).certificate(jnp.ones(3))
+    assert (certificate.lipschitz, certificate.smoothness) == (pytest.approx(1.0), 0.0)
+
+
+def repeated(x):
+    """A logarithm on its way through a loop."""
+    carry, _ = jax.lax.scan(lambda c, _: (jnp.log(c), None), x, length=2)
+    return jnp.where(jnp.isnan(jnp.tanh(carry)), 0.0, x[::-1])
+
+
+def stacked(x):
+    _, logs = jax.lax.scan(lambda c, t: (c, jnp.log(t)), 0.0, x)
+    return jnp.where(logs < 9.0, x[::-1], 0.0)
+
+
+JUMPING = {
+    "isnan": lambda x: jnp.where(jnp.isnan(jnp.log(x)), 0.0, x[::-1]),
+    "isfinite": lambda x: jnp.where(jnp.isfinite(jnp.sqrt(x)), 0.0, x[::-1]),
+    "a comparison": lambda x: jnp.where(jnp.tanh(jnp.log(x) + x[0]) < 2, x[::-1], 0.0),
+    "clipped": lambda x: jnp.where(jnp.clip(jnp.log(x), -5, 5) + x[0] < 9, x[::-1], 0.0),
+    "all": lambda x: jnp.where(jnp.isnan(jnp.log(x)).any(), 0.0, x),
+    "a function of one variable": lambda x: jnp.where(
+        jnp.isnan(jnp.tanh(jnp.maximum(jnp.arcsin(2 * x), 0.0)) + x[0]), 0.0, x[::-1]
+    ),
+    "through a loop": repeated,
+    "from a loop": stacked,
+    "rounded": lambda x: x * jnp.floor(0.5 + 0.1 * jnp.tanh(jnp.log(x) + x[::-1])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("f", JUMPING.values(), ids=JUMPING.keys())
+def test_what_may_be_no_number_decides_nothing(f):
+    """f jumps where an operand stops being a number."""
+    with pytest.raises(DiscontinuityError, match="no number"):
+        smooth(f, 0.1, box(-1.0, 1.0)).certificate(jnp.ones(3) / 2)
+
+
+@pytest.mark.parametrize("f", JUMPING.values(), ids=JUMPING.keys())
+def test_where_all_are_numbers(f):
+    smooth(f, 0.1, box(0.3, 0.4) if f is not repeated else box(1.5, 2.0)).certificate(jnp.ones(3))
+
+
+def test_traced_sets():
+    """With bounds that are traced only functions of all of the line give numbers for sure."""
+
+    def constant(f, radius):
+        return smooth(f, 0.1, box(-radius, radius)).certificate(jnp.ones(3)).lipschitz
+
+    guarded = jax.jit(lambda r: constant(lambda x: jnp.where(jnp.isnan(jnp.exp(x)), 0.0, x), r))
+    assert guarded(1.0) == pytest.approx(1.0)
+    with pytest.raises((DiscontinuityError, CertificationError)):
+        jax.jit(lambda r: constant(JUMPING["isnan"], r))(1.0)
