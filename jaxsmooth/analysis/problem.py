@@ -13,7 +13,7 @@ import numpy as np
 from jaxsmooth.math.array import Array
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.program.graph import Atom, Equation, Value
+from jaxsmooth.program.graph import Atom, Equation, Value, describe, flatten
 from jaxsmooth.program.normal import Normal
 from jaxsmooth.rules.registry import KinkRule, Site, rule_of
 
@@ -118,7 +118,14 @@ class Problem:
 
     def kinks(self) -> list[Equation]:
         """The equations that may be sites, in order."""
-        return [e for e in self.normal.all_equations() if self.is_kink(e)]
+        found = [e for e in self.normal.all_equations() if self.is_kink(e)]
+        program = flatten(self.normal.graph.body, inside_loops=True)
+        computed = {e.outputs[0] for e in program if e.outputs}
+        for equation in found:
+            # The invariant of every rewrite: what is to be smoothed is computed by f.
+            if equation.outputs[0] not in computed:
+                raise AssertionError(f"{describe(equation)} has kinks, and is no part of f")
+        return found
 
     def steps_of(self, equation: Equation) -> tuple[int, ...]:
         """Numbers of steps of the loops that an equation is in, the outermost first."""

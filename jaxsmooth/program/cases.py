@@ -27,6 +27,9 @@ from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.layout import Producers, bare, origin, producer
 from jaxsmooth.program.simplify import uniform
 
+# All types count as far.
+_MOST_CASES = 127
+
 
 def cases(
     equations: Sequence[Equation],
@@ -45,43 +48,51 @@ def cases(
     if not any(e.primitive in (p.select_n_p, p.argmax_p) for e in equations):
         return list(equations)
     producers = {v: e for e in (*folded, *equations) for v in e.outputs}
-    found = [x for e in equations for x in _as_choices(e, producers, known)]
-    found = _unmasked(found, outputs, {**producers, **{v: e for e in found for v in e.outputs}})
-    return live([_by_condition(e, producers) for e in found], outputs)
+    places = {e.outputs[0]: x for e in equations if (x := _places(e, producers, known))}
+    found = _unmasked(equations, outputs, producers)
+    return live([x for e in found for x in _by_condition(e, producers, places)], outputs)
 
 
-def _as_choices(
-    equation: Equation, producers: Producers, known: Mapping[Value, Any]
-) -> list[Equation]:
-    """The argmax of stacked conditions as choices between their places."""
+Places = Sequence[tuple[Atom, int]]
+"""Conditions and the index where they hold, the last one that holds counting; else it is 0."""
+
+
+def _places(equation: Equation, producers: Producers, known: Mapping[Value, Any]) -> Places | None:
+    """What an argmax of stacked conditions is; None if it is something else."""
     if equation.primitive is not p.argmax_p:
-        return [equation]
+        return None
     (axis,) = equation.params["axes"]
-    (source,), (result,) = equation.inputs, equation.outputs
+    (source,) = equation.inputs
     last = producer(source, producers)
     summed = last is not None and last.primitive is p.cumsum_p
     if last is not None and summed:
         if last.params["axis"] != axis or last.params["reverse"]:
-            return [equation]
+            return None
         source = last.inputs[0]
     conditions = _parts(_truth(source, producers), axis, producers, known)
-    if conditions is None:
-        return [equation]
-    places = list(enumerate(conditions))
+    if conditions is None or len(conditions) > _MOST_CASES:
+        return None
+    found = [(condition, number) for number, condition in enumerate(conditions)]
+    # An argmax is the first of the largest, and the largest sum is first at the last that holds.
+    return found if summed else found[::-1]
+
+
+def _chain(equation: Equation, places: Places, options: Sequence[Atom]) -> list[Equation]:
+    """The option at the index as choices by the conditions, one after the other."""
+    (result,) = equation.outputs
     made: list[Equation] = []
-    place: Atom = _integer(0, result.dtype)
-    # What is chosen last counts: the first condition that holds, of a sum the last one.
-    for number, condition in places if summed else reversed(places):
+    chosen = options[0]
+    for condition, number in places:
         if isinstance(condition, Literal):
-            place = _integer(number, result.dtype) if condition.value else place
+            chosen = options[number] if condition.value else chosen
             continue
         value = Value(ShapedArray(result.shape, result.dtype))
-        inputs = (condition, place, _integer(number, result.dtype))
         path = f"{equation.path}/case.{number}"
+        inputs = (condition, chosen, options[number])
         made.append(Equation(p.select_n_p, {}, inputs, (value,), path, equation.source))
-        place = value
-    if not made or not isinstance(place, Value):
-        return [equation]
+        chosen = value
+    if not made or made[-1].outputs[0] is not chosen:
+        return [*made, Equation(p.copy_p, {}, (chosen,), (result,), equation.path, equation.source)]
     return [*made[:-1], replace(made[-1], outputs=(result,), path=equation.path)]
 
 
@@ -113,7 +124,7 @@ def _parts(
     for operand in made.inputs:
         part = _known(operand, known) or _slice(operand, axis, stacks, producers)
         if part is not None:
-            found.append(part)
+            found.extend([part] if stacks else operand.shape[axis] * [part])
             continue
         inner = None if stacks else _parts(operand, axis, producers, known)
         if inner is None:
@@ -207,12 +218,22 @@ def _root(atom: Atom, producers: Producers) -> Atom:
     return origin(atom, producers).root
 
 
-def _by_condition(equation: Equation, producers: Producers) -> Equation:
-    """A choice between two by the condition that its index was made of."""
-    if equation.primitive is not p.select_n_p or len(equation.inputs) != 3:
-        return equation
-    which = equation.inputs[0]
-    truth = bare(which, producers)
-    if which.dtype == np.bool_ or truth.dtype != np.bool_ or truth.shape != which.shape:
-        return equation
-    return replace(equation, inputs=(truth, *equation.inputs[1:]))
+def _by_condition(
+    equation: Equation, producers: Producers, places: Mapping[Value, Places]
+) -> list[Equation]:
+    """A choice by the conditions that its index was made of, or that index itself."""
+    (result,) = equation.outputs if len(equation.outputs) == 1 else (None,)
+    if result in places:
+        count = len(places[result])
+        return _chain(equation, places[result], [_integer(i, result.dtype) for i in range(count)])
+    if equation.primitive is not p.select_n_p:
+        return [equation]
+    which, *options = equation.inputs
+    index = bare(which, producers)
+    if index in places and len(options) == len(places[index]):
+        # In a choice among several only f's own result may be smoothed, not the parts.
+        if sum(isinstance(condition, Value) for condition, _ in places[index]) == 1:
+            return _chain(equation, places[index], options)
+    if which.dtype == np.bool_ or index.dtype != np.bool_ or index.shape != which.shape:
+        return [equation]
+    return [replace(equation, inputs=(index, *options))]

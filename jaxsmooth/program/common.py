@@ -15,7 +15,6 @@ from jax.core import Tracer
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import COPY, Atom, Equation, Literal, Value
-from jaxsmooth.program.layout import moved
 
 Scope = tuple[int, ...]
 """The bodies that an equation is in, the outermost first, of which no value is read outside."""
@@ -27,7 +26,7 @@ _SMALL = 16
 def stops_last(
     equations: Sequence[Equation], scopes: dict[Value, Scope], halts: set[Value]
 ) -> list[Equation]:
-    """The equations with moves of stopped values as stopped moves.
+    """The equations with transposes of stopped values as stopped transposes.
 
     Under `jax.vmap` the matrix of ``jnp.linalg.solve`` is transposed both as it is and stopped:
     now that is one transpose.
@@ -41,7 +40,7 @@ def stops_last(
     found: list[Equation] = []
     for equation in equations:
         stop = stops.get(equation.inputs[0]) if len(equation.inputs) == 1 else None
-        if stop is not None and moved(equation) is not None:
+        if stop is not None and equation.primitive is p.transpose_p:
             (output,) = equation.outputs
             before = Value(output.aval)
             found.append(replace(equation, inputs=stop.inputs, outputs=(before,)))

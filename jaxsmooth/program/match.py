@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
+from jaxsmooth.program.common import stops_last
 from jaxsmooth.program.equivalence import same_params
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
 from jaxsmooth.program.layout import Producers
@@ -94,7 +95,7 @@ def _reference(
     function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...]
 ) -> _Reference:
     graph = from_jaxpr(jax.make_jaxpr(function)(*operands))
-    equations = live(list(graph.equations()), graph.outputs)
+    equations = stops_last(live(list(graph.equations()), graph.outputs), {}, set())
     return _Reference(graph, {v: e for e in equations for v in e.outputs})
 
 

@@ -50,7 +50,7 @@ from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, co
 from jaxsmooth.program.norms import norms
 from jaxsmooth.program.pairs import Pairs
 from jaxsmooth.program.selections import selections
-from jaxsmooth.program.simplify import simplified
+from jaxsmooth.program.simplify import idle, simplified
 from jaxsmooth.program.spectra import weighed
 
 ELEMENTWISE = frozenset(
@@ -302,8 +302,8 @@ class _Level:
         self.scope = around
 
     def equation(self, equation: Equation) -> None:
-        if equation.primitive is p.select_n_p and all(map(self.fixed, equation.inputs[1:])):
-            equation = simplified(equation, self.normal.known)
+        if equation.primitive is p.select_n_p and not self.fixed(equation.inputs[0]):
+            equation = idle(equation, self.normal.known)
         if all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
             self.folded.append(equation)

@@ -52,15 +52,21 @@ def simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
     return replace(equation, primitive=p.copy_p, params={}, inputs=(operand,), eqn=None)
 
 
+def idle(equation: Equation, known: Mapping[Value, Any]) -> Equation:
+    """A choice between known numbers that are the same, as a copy; another one as it is."""
+    _, *options = equation.inputs
+    if not isinstance(options[0].dtype, np.dtype):
+        return equation  # random keys
+    values = [numbers(a, known) for a in options]
+    if any(v is None or not np.array_equal(v, values[0]) for v in values):
+        return equation
+    return replace(equation, primitive=p.copy_p, params={}, inputs=(options[0],), eqn=None)
+
+
 def _returned(equation: Equation, known: Mapping[Value, Any]) -> Atom | None:
     if equation.primitive is p.select_n_p:
-        index, *options = equation.inputs
-        which = uniform(index, known)
-        if which is not None:
-            return options[int(which)]
-        values = [numbers(a, known) for a in options]
-        same = all(v is not None and np.array_equal(v, values[0]) for v in values)
-        return options[0] if same else None
+        which = uniform(equation.inputs[0], known)
+        return None if which is None else equation.inputs[1 + int(which)]
     if equation.primitive not in _NEUTRAL:
         return None
     neutral, commutes = _NEUTRAL[equation.primitive]

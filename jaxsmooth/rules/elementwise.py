@@ -57,9 +57,9 @@ def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Ran
 
 def leaves_domain(function: ScalarFunction, x: Range) -> bool:
     """Whether x may be where the function is not defined, or not finite."""
-    if is_traced(x.lo, x.hi):
-        return bool(np.any(function.domain_error(np.asarray(-np.inf), np.asarray(np.inf))))
-    return bool(np.any(function.domain_error(x.lo, x.hi)))
+    if not np.any(function.domain_error(np.asarray(-np.inf), np.asarray(np.inf))):
+        return False
+    return is_traced(x.lo, x.hi) or bool(np.any(function.domain_error(x.lo, x.hi)))
 
 
 class ScalarRule(Rule):

@@ -16,8 +16,6 @@ from scipy.optimize import linprog
 from jaxsmooth.errors import ArgumentError
 from jaxsmooth.math.kernels import KERNELS, accuracy, kernel_named
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 SCALAR = ["relu", "correction", "absolute"]
 UNSMOOTHED = {"relu": jax.nn.relu, "absolute": jnp.abs, "correction": jnp.zeros_like}
 

@@ -20,8 +20,6 @@ from jaxsmooth.math.nary import (
     simplex_projection,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 
 @pytest.fixture(params=list(MAX_KERNELS))
 def kernel(request):

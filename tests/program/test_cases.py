@@ -37,12 +37,19 @@ FORMS = {
         lambda x: jnp.select([np.zeros(3, bool), x > 0], [x**2, x], 0.0),
         jax.nn.relu,
     ),
+    "select among maxima": (
+        lambda x: jnp.select([x > x[::-1]], [x], x[::-1]), lambda x: jnp.maximum(x, x[::-1]),
+    ),
     "piecewise": (
         lambda x: jnp.piecewise(x, [x < 0, x >= 0], [lambda t: -t, lambda t: t]), jnp.abs,
     ),
     "piecewise, the last of several that hold": (
         lambda x: jnp.piecewise(x, [x > -2, x > 0, x > 0.5], [0.0, lambda t: t, 0.5]),
         lambda x: jnp.clip(x, 0, 0.5),
+    ),
+    "an index of conditions of which some are known": (
+        lambda x: x * jnp.argmax(jnp.concatenate([np.zeros((2, 3), bool), (x > 0)[None]]), axis=0),
+        lambda x: 2 * jax.nn.relu(x),
     ),
     "piecewise with a default": (
         lambda x: jnp.piecewise(x, [x < -0.5, x > 0.5], [-1.0, 1.0, lambda t: 2 * t]),

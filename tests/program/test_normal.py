@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import primitives as p
 
 import jaxsmooth
-from jaxsmooth.program.graph import trace
+from jaxsmooth.program.graph import Equation, Value, trace
 from jaxsmooth.program.normal import ELEMENTWISE, normalise
 
 
@@ -64,3 +67,23 @@ def test_equations_without_results():
 
     f_eps = jaxsmooth.smooth(f, 0.1, jaxsmooth.ball(1.0))
     np.testing.assert_allclose(f_eps(jnp.ones(3) * 0.9), 0.9, atol=0.11)
+
+
+def test_what_f_does_not_compute_is_no_site(monkeypatch):
+    """A rewrite that puts kinks where f computes nothing would leave them in f_eps."""
+
+    def split(equations, outputs, known, varies):
+        found = []
+        for e in equations:
+            if e.primitive is p.max_p:
+                inner = Value(e.outputs[0].aval)
+                varies.add(inner)
+                found.append(dataclasses.replace(e, outputs=(inner,)))
+                e = Equation(p.copy_p, {}, (inner,), e.outputs, e.path, e.source)
+            found.append(e)
+        return found
+
+    monkeypatch.setattr(jaxsmooth.analysis.prepare, "copies", split)
+    with pytest.raises(AssertionError, match="no part of f"):
+        f_eps = jaxsmooth.smooth(lambda x: jnp.maximum(x, 0), 0.1, jaxsmooth.ball(1.0))
+        f_eps.certificate(jnp.ones(2))

@@ -175,6 +175,7 @@ def test_enclosures_of_known_matrices(seed, rows, columns, spread):
     assert np.all(abs(values[0] - exact) <= off[0] + 1e-14 * rows * columns)
 
 
+@pytest.mark.slow
 def test_traced_bounds():
     """The same constants, and their derivatives, where the radius is traced."""
 
