@@ -222,18 +222,18 @@ def _by_condition(
     equation: Equation, producers: Producers, places: Mapping[Value, Places]
 ) -> list[Equation]:
     """A choice by the conditions that its index was made of, or that index itself."""
-    (result,) = equation.outputs if len(equation.outputs) == 1 else (None,)
-    if result in places:
-        count = len(places[result])
-        return _chain(equation, places[result], [_integer(i, result.dtype) for i in range(count)])
+    if equation.primitive is p.argmax_p and equation.outputs[0] in places:
+        conditions, dtype = places[equation.outputs[0]], equation.outputs[0].dtype
+        return _chain(equation, conditions, [_integer(i, dtype) for i in range(len(conditions))])
     if equation.primitive is not p.select_n_p:
         return [equation]
     which, *options = equation.inputs
     index = bare(which, producers)
-    if index in places and len(options) == len(places[index]):
-        # In a choice among several only f's own result may be smoothed, not the parts.
-        if sum(isinstance(condition, Value) for condition, _ in places[index]) == 1:
-            return _chain(equation, places[index], options)
+    conditions = places.get(index, ()) if isinstance(index, Value) else ()
+    # Of a chain of choices only the last one, which f makes, may be smoothed.
+    single = sum(isinstance(condition, Value) for condition, _ in conditions) == 1
+    if single and len(options) == len(conditions):
+        return _chain(equation, conditions, options)
     if which.dtype == np.bool_ or index.dtype != np.bool_ or index.shape != which.shape:
         return [equation]
     return [replace(equation, inputs=(index, *options))]

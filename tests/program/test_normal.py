@@ -84,6 +84,6 @@ def test_what_f_does_not_compute_is_no_site(monkeypatch):
         return found
 
     monkeypatch.setattr(jaxsmooth.analysis.prepare, "copies", split)
+    f_eps = jaxsmooth.smooth(lambda x: jnp.maximum(x, 0), 0.1, jaxsmooth.ball(1.0))
     with pytest.raises(AssertionError, match="no part of f"):
-        f_eps = jaxsmooth.smooth(lambda x: jnp.maximum(x, 0), 0.1, jaxsmooth.ball(1.0))
         f_eps.certificate(jnp.ones(2))
