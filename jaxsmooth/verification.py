@@ -206,16 +206,17 @@ def check_finite(result: Pass) -> None:
 
 
 def check_smooth(proved: Proved) -> None:
-    """Refuse functions whose gradient, away from the kinks, is not Lipschitz-continuous.
+    """Refuse functions whose gradient is not Lipschitz-continuous at any accuracy.
 
     Raises:
       CertificationError: naming the first equation that makes it so.
     """
     for term in proved.result.terms:
-        effects = (term.matrix, term.pushed)
-        if term.site is None and not is_traced(*effects) and np.isinf(np.min(term.pushed)):
-            if np.isfinite(term.matrix).all():
-                continue
+        if is_traced(term.matrix, term.pushed) or np.isfinite(np.min(term.pushed)):
+            continue
+        if np.isfinite(term.matrix).all():
+            continue
+        if term.site is None:
             raise errors.CertificationError(
                 f"the second-order response of {describe(term.equation)}, or what multiplies it "
                 "on its way to the output, has no finite bound on the declared set, so that no "
@@ -223,6 +224,12 @@ def check_smooth(proved: Proved) -> None:
                 "Give tighter bounds: keep arguments away from singularities (log, sqrt and "
                 "division at 0), and give a ball or a box to what is multiplied."
             )
+        raise errors.CertificationError(
+            f"what reaches {describe(term.equation)} changes with the arguments without bound on "
+            "the declared set, so that no finite smoothness constant can be proved at any "
+            "accuracy. Give a ball or a box to the arguments that are unbounded, or leave those "
+            "that multiply them out of argnums."
+        )
 
 
 def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved:

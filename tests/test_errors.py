@@ -145,6 +145,15 @@ def test_nothing_finite_to_prove(f, bounds, text):
         certificate(f, bounds)
 
 
+def test_unbounded_weights_before_a_kink():
+    """In x the gradient changes by 1/μ times ‖w‖², which may be anything."""
+    f = lambda w, x: jnp.maximum(w @ x, 0.0)  # noqa: E731
+    args, bounds = (jnp.ones((2, 3)), jnp.ones(3)), (anything(), box(0.0, 1.0))
+    with pytest.raises(jaxsmooth.CertificationError, match=r"what reaches .max. .* without bound"):
+        smooth(f, 0.1, bounds).certificate(*args)
+    assert np.isfinite(smooth(f, 0.1, bounds, argnums=0).certificate(*args).smoothness)
+
+
 def test_arguments_at_call_time():
     f = smooth(lambda p, x: p["w"] * jnp.abs(x), 0.1, ({"w": ball(1.0)}, ball(1.0)))
     with pytest.raises(jaxsmooth.BoundsError, match=r"args\[0\]"):

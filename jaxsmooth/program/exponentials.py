@@ -90,6 +90,8 @@ def _sum_of_exponentials(
 
 def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
     """x if z is x - t with t constant along the axes, over and over."""
+    # Along axes of length one all is: what is left does not matter.
+    alone = all(z.shape[a] == 1 for a in axes)
     while True:
         equation = producer(z, producers)
         if equation is None or equation.primitive not in (p.sub_p, p.add_p):
@@ -103,7 +105,7 @@ def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
             if isinstance(x, Value)
             and x.shape == z.shape
             and constant_along(t, axes, producers)
-            and not constant_along(x, axes, producers)
+            and (alone or not constant_along(x, axes, producers))
         ]
         if not found:
             return z
