@@ -192,7 +192,7 @@ class Smoothed:
             self._f, self._bounds, shapes, options.argnums, options.kernel, options.norm
         )
         proved = prove(prepared.problem, real(self._eps), options.allocation)
-        check_smooth(proved)
+        check_smooth(proved.result)
         return _Solved(prepared, proved, _evaluator(prepared, proved))
 
 

@@ -91,6 +91,7 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
     kinks = problem.kinks()
     first = propagate(problem, [np.float64(0.0)] * len(kinks))
     check_finite(first)
+    check_smooth(first)
     budget = eps * (1 - _SLACK)
     mu = allocation.solve(wanted, first, budget)
     if is_traced(eps, *mu):
@@ -205,13 +206,13 @@ def check_finite(result: Pass) -> None:
             )
 
 
-def check_smooth(proved: Proved) -> None:
+def check_smooth(result: Pass) -> None:
     """Refuse functions whose gradient is not Lipschitz-continuous at any accuracy.
 
     Raises:
       CertificationError: naming the first equation that makes it so.
     """
-    for term in proved.result.terms:
+    for term in result.terms:
         if is_traced(term.matrix, term.pushed) or np.isfinite(np.min(term.pushed)):
             continue
         if np.isfinite(term.matrix).all():
@@ -246,6 +247,7 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
         )
     first = propagate(problem, [np.float64(0.0)] * len(kinks))
     check_finite(first)
+    check_smooth(first)
     mu = [
         _one(wanted[e.path], e.path, found, eps)
         for e, found in zip(kinks, first.sites, strict=True)

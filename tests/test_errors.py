@@ -151,6 +151,8 @@ def test_unbounded_weights_before_a_kink():
     args, bounds = (jnp.ones((2, 3)), jnp.ones(3)), (anything(), box(0.0, 1.0))
     with pytest.raises(jaxsmooth.CertificationError, match=r"what reaches .max. .* without bound"):
         smooth(f, 0.1, bounds).certificate(*args)
+    with pytest.raises(jaxsmooth.CertificationError, match="what reaches 'max'"):
+        jax.jit(lambda eps: smooth(f, eps, bounds)(*args))(0.1)
     assert np.isfinite(smooth(f, 0.1, bounds, argnums=0).certificate(*args).smoothness)
 
 

@@ -50,7 +50,7 @@ from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, co
 from jaxsmooth.program.norms import norms
 from jaxsmooth.program.pairs import Pairs
 from jaxsmooth.program.selections import selections
-from jaxsmooth.program.simplify import idle, simplified
+from jaxsmooth.program.simplify import simplified
 from jaxsmooth.program.spectra import weighed
 
 ELEMENTWISE = frozenset(
@@ -245,6 +245,8 @@ class _Level:
     folded: list[Equation] = field(default_factory=list)
     ahead: list[Equation] = field(default_factory=list)
     wanted: set[Atom] = field(default_factory=set)
+    # What stop_gradient was applied to, by its results.
+    stops_of: dict[Atom, Atom] = field(default_factory=dict)
     # Whether stop_gradient makes a constant here, and the results that are such.
     stops: bool = False
     halts: set[Value] = field(default_factory=set)
@@ -302,8 +304,7 @@ class _Level:
         self.scope = around
 
     def equation(self, equation: Equation) -> None:
-        if equation.primitive is p.select_n_p and not self.fixed(equation.inputs[0]):
-            equation = idle(equation, self.normal.known)
+        equation = self.unmasked(equation)
         if all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
             self.folded.append(equation)
@@ -319,6 +320,16 @@ class _Level:
             self.vary(equation)
             if self.scope and equation.outputs:
                 self.scopes[equation.outputs[0]] = self.scope
+
+    def unmasked(self, equation: Equation) -> Equation:
+        """The number x for where(condition, x, stop_gradient(x)), as `jax.vmap` makes of a cond."""
+        if equation.primitive is p.stop_gradient_p:
+            self.stops_of[equation.outputs[0]] = equation.inputs[0]
+        if equation.primitive is p.select_n_p and len(equation.inputs) == 3:
+            _, stopped, value = equation.inputs
+            if self.stops_of.get(stopped) is value and self.fixed(value):
+                return replace(equation, primitive=COPY, params={}, inputs=(value,), eqn=None)
+        return equation
 
     def switch(self, node: Switch) -> None:
         which = node.which

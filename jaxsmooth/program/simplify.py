@@ -1,4 +1,4 @@
-"""Equations that return an operand as it is: decided or idle choices, neutral elements.
+"""Equations that return an operand as it is: decided choices, neutral elements.
 
 They stand between the parts of what is to be recognised: `jnp.var` chooses by a known count,
 a layer without a mean subtracts zeros.
@@ -50,17 +50,6 @@ def simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
     if operand is None or not same or operand.dtype != equation.outputs[0].dtype:
         return equation
     return replace(equation, primitive=p.copy_p, params={}, inputs=(operand,), eqn=None)
-
-
-def idle(equation: Equation, known: Mapping[Value, Any]) -> Equation:
-    """A choice between known numbers that are the same, as a copy; another one as it is."""
-    _, *options = equation.inputs
-    if not isinstance(options[0].dtype, np.dtype):
-        return equation  # random keys
-    values = [numbers(a, known) for a in options]
-    if any(v is None or not np.array_equal(v, values[0]) for v in values):
-        return equation
-    return replace(equation, primitive=p.copy_p, params={}, inputs=(options[0],), eqn=None)
 
 
 def _returned(equation: Equation, known: Mapping[Value, Any]) -> Atom | None:

@@ -57,6 +57,10 @@ def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Ran
 
 def leaves_domain(function: ScalarFunction, x: Range) -> bool:
     """Whether x may be where the function is not defined, or not finite."""
+    if not hasattr(function, "domain_error"):
+        # Facts of a user's own: outside their domain nothing bounds the range.
+        lo, hi = function.range(x.lo, x.hi)
+        return is_traced(lo, hi) or bool(np.any(np.isinf(lo) & np.isinf(hi)))
     if not np.any(function.domain_error(np.asarray(-np.inf), np.asarray(np.inf))):
         return False
     return is_traced(x.lo, x.hi) or bool(np.any(function.domain_error(x.lo, x.hi)))
