@@ -9,6 +9,7 @@ two neighbouring floats, in a cell of their own that stays undecided.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ MOST_CELLS = 8192
 # Cells near zero are refined first, and leave some to those farther away.
 FINE = 32.0  # |x| up to here
 REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
+BESIDE = 2.0**-20  # relative width of small cells beside a point
 MOST_ROUNDS = 90
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
@@ -145,10 +147,11 @@ def _tails(program: Univariate) -> tuple[float, _Batch, _Batch]:
     return float(np.ceil(bits)), left, right
 
 
-def _seeds(program: Univariate, bits: float) -> np.ndarray:
+def _seeds(program: Univariate, bits: float, apart: np.ndarray) -> np.ndarray:
     powers = 2.0 ** np.arange(-30, bits + 1)
     constants = np.array([s * c for c in program.constants for s in (-1.0, 1.0)])
-    points = np.concatenate([[0.0], powers, -powers, constants])
+    beside = BESIDE * np.maximum(abs(apart), BESIDE)
+    points = np.concatenate([[0.0], powers, -powers, constants, apart - beside, apart + beside])
     return np.unique(points[np.abs(points) <= 2.0**bits])
 
 
@@ -206,11 +209,16 @@ def _within(batch: _Batch, reach: float) -> np.ndarray:
     return np.maximum(np.abs(batch.lo), np.abs(batch.hi)) <= reach
 
 
-def partition(program: Univariate) -> Cells:
-    """The cells of a program."""
+def partition(program: Univariate, apart: Sequence[float] = ()) -> Cells:
+    """The cells of a program.
+
+    Args:
+        program: the function.
+        apart: points that are to have small cells on both sides.
+    """
     with np.errstate(all="ignore"):
         bits, left, right = _tails(program)
-        seeds = _seeds(program, bits)
+        seeds = _seeds(program, bits, np.array(apart))
         batch = _evaluate(program, seeds[:-1], seeds[1:])
         for (reach, _), _ in itertools.product(REACHES, range(MOST_ROUNDS)):
             open_ = batch.undecided & _splittable(batch) & _within(batch, reach)

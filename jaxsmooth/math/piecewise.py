@@ -49,15 +49,26 @@ class Piecewise:
         """Name of the function."""
         return self.program.name
 
-    @cached_property
+    @property
     def cells(self) -> Cells:
         """The partition of the line."""
-        return partition(self.program)
+        return self._parts[0]
 
-    @cached_property
+    @property
     def joints(self) -> Joints:
         """What happens where cells meet."""
-        return examine(self.program, self.cells, self.relative_gap)
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[Cells, Joints]:
+        cells = partition(self.program)
+        joints = examine(self.program, cells, self.relative_gap)
+        jumps = [jump.location for jump in joints.discontinuities]
+        if jumps:
+            # Of cells that touch a jump nothing is known, so they are to be small.
+            cells = partition(self.program, jumps)
+            joints = examine(self.program, cells, self.relative_gap)
+        return cells, joints
 
     @property
     def discontinuities(self) -> tuple[Discontinuity, ...]:

@@ -123,10 +123,10 @@ class IdentityRule(Rule):
         if target == np.bool_:
             lo, hi = xp.zeros(x.shape), xp.ones(x.shape)
         else:
-            # What does not fit may become any other number.
+            # What does not fit, or is no number, may become any other number.
             limits = jnp.iinfo(target)
             lo, hi = xp.trunc(x.lo), xp.trunc(x.hi)
-            fits = (lo >= limits.min) & (hi <= limits.max)
+            fits = (lo >= limits.min) & (hi <= limits.max) & (not any(eq.undefined))
             lo = xp.where(fits, lo, float(limits.min))
             hi = xp.where(fits, hi, float(limits.max))
         return [enclose(eq.radii, lo, hi, xp.zeros(x.shape), np.zeros(eq.leaves), np.inf)]

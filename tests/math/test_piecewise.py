@@ -178,6 +178,17 @@ def test_jumps(name: str) -> None:
     assert high[1] >= max(left, right)
 
 
+@pytest.mark.parametrize("name", JUMPS)
+def test_beside_a_jump(name: str) -> None:
+    """A set that leaves the jump out has finite constants, however near it comes."""
+    function_program, location, *_ = JUMPS[name]
+    function, near = piecewise(function_program), 1e-5
+    lo, hi = np.array([location + near, -3.0]), np.array([5.0, location - near])
+    for low, high in (function.slope(lo, hi), function.curvature(lo, hi), function.range(lo, hi)):
+        assert np.isfinite(low).all()
+        assert np.isfinite(high).all()
+
+
 def test_unselected_branches_do_not_matter() -> None:
     """The double-where idiom: a branch that is not taken may be undefined or kinked."""
     guarded = program(

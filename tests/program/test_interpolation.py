@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsmooth import UnsupportedPrimitiveError, anything, box, fixed, smooth
+from jaxsmooth import DiscontinuityError, UnsupportedPrimitiveError, anything, box, fixed, smooth
 from tests.soundness.trees import attack
 
 KNOTS = np.array([-1.0, 0.5, 1.0, 2.0])
@@ -31,6 +31,8 @@ FORMS = {
     "mapped": (jax.vmap(table), (3,)),
     "rows mapped": (jax.vmap(table), (2, 3)),
     "mapped twice": (jax.vmap(jax.vmap(table)), (2, 3)),
+    "ends that meet": (lambda x: jnp.interp(x, KNOTS, HEIGHTS, left=0.0, right=0.5), (3,)),
+    "one end": (jax.vmap(lambda x: jnp.interp(x, KNOTS, HEIGHTS, right=0.5)), (3,)),
     "jitted, in a sum": (jax.jit(lambda x: jnp.sum(table(2 * x))), (3,)),
 }
 
@@ -59,6 +61,14 @@ def test_values_stay_without_a_kink_in_reach():
     x = jnp.linspace(0.55, 0.95, 50)
     assert not f_eps.certificate(x).sites or f_eps.certificate(x).error == 0
     np.testing.assert_allclose(f_eps(x), table(x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("ends", [{"left": 0.1}, {"right": 0.0}, {"left": 0.0, "right": 1.0}])
+def test_ends_that_do_not_meet(ends):
+    f = lambda x: jnp.interp(x, KNOTS, HEIGHTS, **ends)  # noqa: E731
+    with pytest.raises(DiscontinuityError, match=r"jumps at (-1 from|2 from)"):
+        smooth(f, 0.1, box(-2.0, 3.0)).certificate(jnp.zeros(3))
+    assert smooth(f, 0.1, box(-0.999, 1.999)).certificate(jnp.zeros(3)).error <= 0.1
 
 
 def test_constant_beyond_the_knots():

@@ -28,6 +28,9 @@ SYSTEMS = {
     "general": (lambda b: jnp.linalg.solve(FULL, b), FULL),
     "positive definite": (lambda b: jax.scipy.linalg.solve(FULL @ FULL.T, b, assume_a="pos"),
                           FULL @ FULL.T),
+    "tridiagonal": (lambda b: jax.lax.linalg.tridiagonal_solve(
+        *(jnp.array(d) for d in ([9.0, 1, 0.5], [3.0, 2, 1], [0.3, 0.2, 9])), b[:, None])[:, 0],
+        np.array([[3, 0.3, 0], [1, 2, 0.2], [0, 0.5, 1]])),
 }  # fmt: skip
 
 
@@ -112,6 +115,8 @@ def positive(a, b, lower=False):
     return jax.scipy.linalg.solve(a, b, assume_a="pos", lower=lower)
 
 
+TRIDIAGONAL = jax.lax.linalg.tridiagonal_solve
+
 VARYING = {
     "matrix": (lambda a: jnp.linalg.solve(C + a, D), Ball((3, 3), 0.5)),
     "both": (lambda a, b: jnp.linalg.solve(C + a, b), Ball((3, 3), 0.5), Ball((3,))),
@@ -148,6 +153,15 @@ VARYING = {
                          Ball((2, 3, 3)), Ball((2, 3))),
     "known batch": (lambda b: jax.vmap(lambda a, b: SOLVE(a, b, lower=True))(
         jnp.stack([C, 2 * C]), b), Ball((2, 3))),
+    "tridiagonal": (lambda d, b: TRIDIAGONAL(0.5 * d[0], 3 + d[1], -0.7 * d[2], b), Box((3, 4)),
+                    Ball((4, 2))),
+    "tridiagonal batch": (lambda d, b: jax.vmap(TRIDIAGONAL)(0.4 * d, 3 + d, 0.2 * d, b),
+                          Ball((2, 4), 1.5), Box((2, 4, 1))),
+    "tridiagonal, some diagonals known": (lambda d: TRIDIAGONAL(jnp.ones(3), 4 + d, jnp.ones(3),
+                                          jnp.ones((3, 1))), Box((3,))),
+    "one equation": (lambda d, b: TRIDIAGONAL(d, 3 + d, d, b), Box((1,)), Ball((1, 2))),
+    "vmap over any axis": (lambda a, b: jax.vmap(jnp.linalg.solve, (1, 0))(
+        C[:, None] + jnp.swapaxes(a, 0, 1), b), Ball((2, 3, 3), 0.5), Ball((2, 3))),
     "newton step": (lambda x: x - jnp.linalg.solve(
         2 * jnp.eye(3) + 0.2 * jnp.diag(jnp.sin(x)), jnp.cos(x)), Ball((3,), 1.0)),
 }  # fmt: skip

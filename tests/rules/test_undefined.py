@@ -79,6 +79,18 @@ def test_where_all_are_numbers(f):
     smooth(f, 0.1, box(0.3, 0.4) if f is not repeated else box(1.5, 2.0)).certificate(jnp.ones(3))
 
 
+def test_data_that_may_be_no_number():
+    """Converted, or compared, it may give any result."""
+
+    def f(x, data):
+        bounded = jnp.tanh(jnp.log(data))
+        chosen = jnp.where(bounded.astype(int) < -5, 3 * x, x)
+        return jnp.where(bounded < 2, chosen, 2 * x) + jnp.abs(x)
+
+    certificate = smooth(f, 0.1, box(-1.0, 1.0), argnums=0).certificate(jnp.ones(3), jnp.ones(3))
+    assert certificate.lipschitz >= 4
+
+
 def test_traced_sets():
     """With bounds that are traced only functions of all of the line give numbers for sure."""
 
