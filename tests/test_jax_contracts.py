@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import primitives as p
 
 from jaxsmooth import _compat
+from jaxsmooth.program.complex_structure import STACK
 from jaxsmooth.program.graph import Call, Switch, from_jaxpr
 
 X = jnp.ones(3)
@@ -200,6 +202,46 @@ class TestComplexNumbers:
         assert found._replace(update_window_dims=(1, 2)).update_window_dims == (1, 2)
 
 
+class TestChoices:
+    """Indices that are made of conditions."""
+
+    def test_argmax_and_cumsum_have_an_axis(self):
+        e = equation(lambda x: jnp.argmax(x > 0, 1), jnp.ones((2, 3)), primitive=p.argmax_p)
+        assert tuple(e.params["axes"]) == (1,)
+        e = equation(lambda x: lax.cumsum(x, 1), jnp.ones((2, 3)), primitive=p.cumsum_p)
+        assert (e.params["axis"], e.params["reverse"]) == (1, False)
+
+    def test_stacks_and_concatenations_have_an_axis(self):
+        e = equation(lambda x: lax.concatenate([x, x], 1), X[None], primitive=p.concatenate_p)
+        assert e.params["dimension"] == 1
+        (e,) = jax.make_jaxpr(lambda x: jnp.stack([x, x], 1))(X).jaxpr.eqns[-1:]
+        assert e.params["axis" if e.primitive is STACK else "dimension"] == 1
+
+    def test_the_index_chooses_first(self):
+        cases = [X, 2 * X, 3 * X]
+        e = equation(lambda i: lax.select_n(i, *cases), jnp.zeros(3, int), primitive=p.select_n_p)
+        assert len(e.invars) == 4
+        assert e.invars[0].aval.dtype == jnp.zeros(3, int).dtype
+        assert np.array_equal(lax.select_n(jnp.arange(3), *cases), [1, 2, 3])
+
+    def test_a_cond_under_vmap_stops_what_is_not_chosen(self):
+        f = jax.vmap(lambda t: lax.cond(t > 0, jnp.sin, jnp.cos, t))
+        eqns = jax.make_jaxpr(f)(X).jaxpr.eqns
+        made = {v: e for e in eqns for v in e.outvars}
+        last = eqns[-1]
+        assert last.primitive is p.select_n_p
+        for case, branch in enumerate(last.invars[1:]):
+            (mask,) = made[branch].invars
+            which, stopped, value = made[mask].invars
+            assert made[mask].primitive is p.select_n_p
+            assert made[stopped].primitive is p.stop_gradient_p
+            assert made[stopped].invars == [value]
+            index, number = made[which].invars
+            assert made[which].primitive is p.eq_p
+            assert index is last.invars[0]
+            assert number.val == case
+
+
 class TestLinearSystems:
     MATRIX = jnp.eye(3)
 
@@ -216,6 +258,16 @@ class TestLinearSystems:
         assert [v.aval.shape for v in e.invars] == [(1, 3, 3), (1, 3, 3)]
         wanted = {"left_side": left, "lower": True, "transpose_a": True, "unit_diagonal": True}
         assert {k: e.params[k] for k in wanted} == wanted
+
+    def test_tridiagonal_solve(self):
+        """The diagonals from the lowest, of full length, and the right-hand side."""
+        below, middle, above = (jnp.array(d) for d in ([9.0, 1, 2], [4.0, 5, 6], [0.5, 0.25, 9]))
+        solve = lax.linalg.tridiagonal_solve
+        e = equation(solve, below, middle, above, X[:, None], primitive=p.tridiagonal_solve_p)
+        assert [v.aval.shape for v in e.invars] == [*3 * [(3,)], (3, 1)]
+        matrix = jnp.diag(middle) + jnp.diag(below[1:], -1) + jnp.diag(above[:-1], 1)
+        found = solve(below, middle, above, X[:, None])
+        np.testing.assert_allclose(matrix @ found, X[:, None], rtol=1e-5)
 
     def test_linear_solve(self):
         """Constants of the product first, right-hand sides last."""
