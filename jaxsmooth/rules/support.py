@@ -122,7 +122,9 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     ),
     _supported("control flow", "scan"),
     _supported("control flow", "while", "a number of steps that is known"),
-    _supported("control flow", "cond", "a choice that is known or does not vary, or branches that meet"),
+    _supported(
+        "control flow", "cond", "a choice that is known or does not vary, or branches that meet"
+    ),
     _supported("bilinear", "dot_general conv_general_dilated"),
     _supported("bilinear", "scatter_mul", "known, distinct indices"),
     _supported(
