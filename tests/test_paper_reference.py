@@ -244,6 +244,7 @@ class TestEngine:
 class TestThePapersNetworks:
     """At full size."""
 
+    @pytest.mark.slow
     def test_dense(self, kernel, eps):
         compare(
             lambda depth: dense_network(depth, final=depth < 4),
