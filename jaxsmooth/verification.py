@@ -88,10 +88,7 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
     """
     if isinstance(wanted, Mapping):
         return _explicit(problem, eps, wanted)
-    kinks = problem.kinks()
-    first = propagate(problem, [np.float64(0.0)] * len(kinks))
-    check_finite(first)
-    check_smooth(first)
+    first = _unspent(problem)
     budget = eps * (1 - _SLACK)
     mu = allocation.solve(wanted, first, budget)
     if is_traced(eps, *mu):
@@ -109,6 +106,18 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
             "of the values grow without bound with them. Give tighter bounds."
         )
     return _scaled(eps, *found)
+
+
+def _unspent(problem: Problem) -> Pass:
+    """A pass without errors.
+
+    Raises:
+      CertificationError: no accuracies have finite effects.
+    """
+    first = propagate(problem, [np.float64(0.0)] * len(problem.kinks))
+    check_finite(first)
+    check_smooth(first)
+    return first
 
 
 def _searched(
@@ -234,7 +243,7 @@ def check_smooth(result: Pass) -> None:
 
 
 def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved:
-    kinks = problem.kinks()
+    kinks = problem.kinks
     paths = [e.path for e in kinks]
     unknown = sorted(set(wanted) - set(paths))
     missing = [path for path in paths if path not in wanted]
@@ -245,9 +254,7 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
             + (f"the site {missing[0]!r} is missing; " if missing else "")
             + f"the sites are {', '.join(map(repr, paths)) or 'none'}"
         )
-    first = propagate(problem, [np.float64(0.0)] * len(kinks))
-    check_finite(first)
-    check_smooth(first)
+    first = _unspent(problem)
     mu = [
         _one(wanted[e.path], e.path, found, eps)
         for e, found in zip(kinks, first.sites, strict=True)

@@ -51,7 +51,7 @@ def analyze(
     def run(*args: Any) -> Analysis:
         args = args or shapes_from_bounds(bounds)
         prepared = prepare(f, bounds, args, argnums, "auto", "l2", exact=True)
-        mu = [np.float64(0.0)] * len(prepared.problem.kinks())
+        mu = [np.float64(0.0)] * len(prepared.problem.kinks)
         return analysis_of(prepared, propagate(prepared.problem, mu), name_of(f))
 
     return run

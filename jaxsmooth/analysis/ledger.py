@@ -78,7 +78,7 @@ class Ledger:
     def __init__(self, problem: Problem):
         self.problem = problem
         self.leaves = len(problem.leaves)
-        self.indices = {e: i for i, e in enumerate(problem.kinks())}
+        self.indices = {e: i for i, e in enumerate(problem.kinks)}
         self._count = self.leaves
         self._identifiers: dict[Any, int] = {}
         self._sites: dict[Equation, _SiteRecord] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -116,6 +117,7 @@ class Problem:
                     self.domain, leaf.lo, leaf.hi, leaf.center, gains, 0.0
                 )
 
+    @cached_property
     def kinks(self) -> list[Equation]:
         """The equations that may be sites, in order."""
         found = [e for e in self.normal.all_equations() if self.is_kink(e)]

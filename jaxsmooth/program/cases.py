@@ -14,7 +14,7 @@ it counts, so that it may read x itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +69,8 @@ def _places(equation: Equation, producers: Producers, known: Mapping[Value, Any]
         if last.params["axis"] != axis or last.params["reverse"]:
             return None
         source = last.inputs[0]
-    conditions = _parts(_truth(source, producers), axis, producers, known)
+    # Conversions of truth values to numbers keep them.
+    conditions = _parts(bare(source, producers), axis, producers, known)
     if conditions is None or len(conditions) > _MOST_CASES:
         return None
     found = [(condition, number) for number, condition in enumerate(conditions)]
@@ -100,14 +101,6 @@ def _integer(value: int, dtype: Any) -> Literal:
     return Literal(np.asarray(value, dtype), ShapedArray((), dtype))
 
 
-def _truth(atom: Atom, producers: Producers) -> Atom:
-    """The truth values that an array of zeros and ones was made of."""
-    made = producer(atom, producers)
-    if made is None or made.primitive is not p.convert_element_type_p:
-        return bare(atom, producers)
-    return made.inputs[0]
-
-
 def _parts(
     atom: Atom, axis: int, producers: Producers, known: Mapping[Value, Any]
 ) -> list[Atom] | None:
@@ -122,7 +115,7 @@ def _parts(
         return None
     found: list[Atom] = []
     for operand in made.inputs:
-        part = _known(operand, known) or _slice(operand, axis, stacks, producers)
+        part = _known(operand, known) or (operand if stacks else _slice(operand, axis, producers))
         if part is not None:
             found.extend([part] if stacks else operand.shape[axis] * [part])
             continue
@@ -138,10 +131,8 @@ def _known(operand: Atom, known: Mapping[Value, Any]) -> Literal | None:
     return None if value is None else Literal(np.asarray(bool(value)), ShapedArray((), np.bool_))
 
 
-def _slice(operand: Atom, axis: int, stacks: bool, producers: Producers) -> Atom | None:
-    """What a part of a stack is without the axis of length one along which it is put."""
-    if stacks:
-        return operand
+def _slice(operand: Atom, axis: int, producers: Producers) -> Atom | None:
+    """What is concatenated without the axis of length one along which it is put."""
     if operand.shape[axis] != 1:
         return None
     shape = operand.shape[:axis] + operand.shape[axis + 1 :]
@@ -156,7 +147,7 @@ def _unmasked(
     equations: Sequence[Equation], outputs: Sequence[Atom], producers: Producers
 ) -> list[Equation]:
     """The equations with x for where(index == i, x, stop_gradient(x)) that only case i reads."""
-    masks = {e.outputs[0]: which for e in equations for which in _mask(e, producers)}
+    masks = {e.outputs[0]: which for e in equations if (which := _mask(e, producers))}
     if not masks:
         return list(equations)
     readers: dict[Atom, list[tuple[Equation, int]]] = {}
@@ -194,23 +185,22 @@ def _unmasked(
     return found
 
 
-def _mask(equation: Equation, producers: Producers) -> Iterator[tuple[Atom, int]]:
-    """The index and the case of where(index == case, x, stop_gradient(x))."""
+def _mask(equation: Equation, producers: Producers) -> tuple[Atom, int] | None:
+    """The index and the case of where(index == case, x, stop_gradient(x)); None if it is none."""
     if equation.primitive is not p.select_n_p or len(equation.inputs) != 3:
-        return
+        return None
     which, stopped, value = equation.inputs
     stop = producer(stopped, producers)
     if stop is None or stop.primitive is not p.stop_gradient_p:
-        return
+        return None
     if bare(stop.inputs[0], producers) is not bare(value, producers):
-        return
+        return None
     holds = producer(_root(which, producers), producers)
     if holds is None or holds.primitive is not p.eq_p:
-        return
+        return None
     index, case = holds.inputs
     number = uniform(case, {})
-    if number is not None:
-        yield _root(index, producers), int(number)
+    return None if number is None else (_root(index, producers), int(number))
 
 
 def _root(atom: Atom, producers: Producers) -> Atom:

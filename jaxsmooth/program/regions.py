@@ -40,6 +40,7 @@ Params: ``steps``, a tuple of (operation, operands, exponent), with operands as 
 _MOST_STEPS = 200
 # All whole numbers up to here are floating-point numbers of every type.
 _MOST_COUNTED = 256
+_PASSED = frozenset({p.copy_p, p.convert_element_type_p})
 _EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 # Steps that equation by equation would be refused where they are not decided.
@@ -89,7 +90,7 @@ class _Finder:
     # Dominators of every elementwise value, nearest first.
     dominators: dict[Value, list[Value]] = field(default_factory=dict)
     # Bounds of whole numbers that are counted without leaving their type.
-    whole: dict[Value, tuple[float, float]] = field(default_factory=dict)
+    whole: dict[Value, Ends] = field(default_factory=dict)
     # The primitives that read every value.
     readers: dict[Atom, list[Any]] = field(default_factory=dict)
 
@@ -222,7 +223,7 @@ class _Finder:
     def _counts(self, equation: Equation) -> bool:
         """Whether whole numbers stay within their type, so that they are numbers like others."""
         bounds = [self._bounds(a) for a in equation.inputs]
-        if is_identity(equation) or equation.primitive is p.convert_element_type_p:
+        if equation.primitive in _PASSED:
             found = bounds[0]
         elif equation.primitive in _COUNTED and None not in bounds:
             found = _COUNTED[equation.primitive](*bounds)
@@ -235,7 +236,7 @@ class _Finder:
         self.whole[equation.outputs[0]] = found
         return True
 
-    def _bounds(self, atom: Atom) -> tuple[float, float] | None:
+    def _bounds(self, atom: Atom) -> Ends | None:
         """Bounds of whole numbers or truth values."""
         if atom.dtype == np.bool_:
             return 0.0, 1.0
@@ -424,7 +425,7 @@ def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
 
 
 def _steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:
-    if is_identity(equation) or equation.primitive is p.convert_element_type_p:
+    if equation.primitive in _PASSED:
         return [("identity", operands, None)]
     if equation.primitive is p.integer_pow_p:
         return [("integer_pow", operands, equation.params["y"])]
