@@ -267,7 +267,7 @@ def _without_accuracy(compute: Callable[..., Any], mu: Any, *inputs: Any) -> Seq
 def _read(
     compute: Callable[..., Any], normal: Normal, atoms: Sequence[Atom], first: int = 0
 ) -> Callable[..., Any]:
-    """``compute`` of what the program has where the analysis has pairs of parts.
+    """``compute`` of what the program has where the analysis has pairs of parts or other axes.
 
     Args:
       compute: reads the values of the atoms, from the argument at position ``first`` on.
@@ -275,17 +275,19 @@ def _read(
       atoms: as the analysis has them.
       first: number of arguments before them.
     """
-    complex_ = {first + i for i, a in enumerate(atoms) if is_complex(normal.original(a))}
-    if not complex_:
+    whole = [normal.original(a) for a in atoms]
+    if not any(is_complex(w) or w.shape != a.shape for w, a in zip(whole, atoms, strict=True)):
         return compute
 
-    def on_pairs(*operands: Any) -> Any:
-        return compute(*(
-            jnp.stack([x.real, x.imag], -1) if i in complex_ else x
-            for i, x in enumerate(operands)
-        ))  # fmt: skip
+    def as_analysed(x: Any, atom: Atom) -> Any:
+        x = jnp.stack([x.real, x.imag], -1) if jnp.iscomplexobj(x) else x
+        return jnp.reshape(x, atom.shape) if np.size(x) == math.prod(atom.shape) else x
 
-    return on_pairs
+    def of_program(*operands: Any) -> Any:
+        read = map(as_analysed, operands[first:], atoms)
+        return compute(*operands[:first], *read)
+
+    return of_program
 
 
 def _listed(compute: Callable[..., Any], *inputs: Any) -> Sequence[Any]:

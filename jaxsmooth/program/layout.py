@@ -99,6 +99,18 @@ def moved(equation: Equation) -> Axes | None:
     return None
 
 
+def moves_units(equation: Equation) -> bool:
+    """Whether an equation only adds, drops or moves axes of length one."""
+    found = moved(equation) if len(equation.outputs) == 1 else None
+    if found is None:
+        return False
+    before, after = equation.inputs[0].shape, equation.outputs[0].shape
+    if [n for n in before if n != 1] != [n for n in after if n != 1]:
+        return False
+    long = [a for a in found if a is not None and before[a] != 1]
+    return long == [a for a, n in enumerate(before) if n != 1]
+
+
 def _unit_axes(before: tuple[int, ...], after: tuple[int, ...]) -> Axes | None:
     """Axes of a reshape that only adds or drops axes of length one."""
     long = [a for a, n in enumerate(before) if n != 1]

@@ -44,6 +44,7 @@ from jaxsmooth.program.graph import (
     live,
 )
 from jaxsmooth.program.groups import grouped
+from jaxsmooth.program.layout import moves_units
 from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
@@ -73,8 +74,8 @@ class Normal:
       known: values of the program that are known.
       varies: values that change with the arguments that derivatives are taken in, and that
         the outputs depend on other than through ``stop_gradient``.
-      narrow: for values added by broadcasting an operand, that operand; for a pair of parts,
-        the complex value.
+      narrow: for values added by broadcasting an operand or moving its unit axes, that operand;
+        for a pair of parts, the complex value.
       loops: the bodies of loops, by their equation.
       resolved: branches taken and trip counts.
       decides: values that choose a branch, with its cond.
@@ -110,7 +111,9 @@ class Normal:
 
     def original(self, atom: Atom) -> Atom:
         """The atom of the graph that an operand in normal form stands for."""
-        return self.narrow.get(atom, atom) if isinstance(atom, Value) else atom
+        while isinstance(atom, Value) and atom in self.narrow:
+            atom = self.narrow[atom]
+        return atom
 
     def value_of(self, atom: Atom, shape: tuple[int, ...]) -> Any:
         """The atom's value in the shape that its equation uses, or None if it is unknown."""
@@ -202,7 +205,10 @@ class _Normaliser:
         if top:
             self._stop(equations, outputs, found.halts)
         for rewrite in self.rewrites:
+            before = {v for e in equations for v in e.outputs}
             equations = rewrite(equations, outputs, values, self.normal.varies)
+            added = [e for e in equations if before.isdisjoint(e.outputs)]
+            narrow.update((e.outputs[0], e.inputs[0]) for e in added if moves_units(e))
         return equations, found.ahead
 
     def _unified(self, found: _Level) -> list[Equation]:

@@ -9,6 +9,9 @@ common dominator, it and all that lies between become one equation of that varia
 So does a chain such as ``log(1 + x**2)`` or ``relu(1 - x)**2``, if it has no kinks: its slope
 is not the product of the largest slopes of its parts, and kinks of parts need no smoothing
 where the whole has none. A chain with kinks is cut at the last of them.
+
+Axes of length one do not matter: ``jnp.piecewise`` drops those of the conditions and of the
+variable apart. A region whose result has others than its variable reads the variable moved.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import primitive
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
-from jaxsmooth.program.layout import is_identity
+from jaxsmooth.program.layout import is_identity, moves_units
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.program.simplify import uniform
 from jaxsmooth.program.squares import squared
@@ -74,7 +78,8 @@ def regions(
         finder = _Finder(known_operation, located, smooth, known, varies)
         found = [finder.visit(e) for e in equations]
         chains = finder.chains(equations, outputs)
-        return live([chains.get(e.outputs[0], e) if e.outputs else e for e in found], outputs)
+        found = [chains.get(e.outputs[0], e) if e.outputs else e for e in found]
+        return live([x for e in found for x in (*finder.moves(e), e)], outputs)
 
     return rewrite
 
@@ -93,10 +98,12 @@ class _Finder:
     whole: dict[Value, Ends] = field(default_factory=dict)
     # The primitives that read every value.
     readers: dict[Atom, list[Any]] = field(default_factory=dict)
+    # Variables of regions in other shapes, by what they are and the shape.
+    moved: dict[tuple[Value, tuple[int, ...]], Equation] = field(default_factory=dict)
 
     def visit(self, equation: Equation) -> Equation:
         """The equation, or the region that ends in it."""
-        if not self._elementwise(equation):
+        if not (self._elementwise(equation) or moves_units(equation)):
             return equation
         (output,) = equation.outputs
         varying = [a for a in equation.inputs if isinstance(a, Value) and a in self.varies]
@@ -112,6 +119,13 @@ class _Finder:
             return equation
         roots = [v for v in common[clips:] if _is_real(v)]
         return self._region(equation, roots[0]) if roots else equation
+
+    def moves(self, region: Equation) -> list[Equation]:
+        """What moves the axes of a region's variable; once each."""
+        found = [(key, e) for key, e in self.moved.items() if e.outputs[0] in region.inputs]
+        for key, _ in found:
+            del self.moved[key]
+        return [e for _, e in found]
 
     def chains(
         self, equations: Sequence[Equation], outputs: Sequence[Atom]
@@ -137,6 +151,9 @@ class _Finder:
         """Enter the longest chain without kinks that ends there, and those before its start."""
         final = self.producers.get(end)
         if final is None or end in found or not _is_real(end):
+            return
+        if moves_units(final) and not is_identity(final):
+            self._chain(roots[1], roots[1:], found)
             return
         starts = [v for v in roots if v is not end and _is_real(v)]
         within = self._between(end, starts[-1]) if starts else []
@@ -166,7 +183,7 @@ class _Finder:
         if equation.primitive in (p.mul_p, p.div_p):
             first, second = (isinstance(a, Value) and a in self.varies for a in equation.inputs)
             return second and (first or equation.primitive is p.div_p)
-        return equation.primitive not in _AFFINE
+        return equation.primitive not in _AFFINE and not moves_units(equation)
 
     def _between(self, end: Value, start: Value) -> list[Equation]:
         """The equations that compute one value from another, in order."""
@@ -223,7 +240,7 @@ class _Finder:
     def _counts(self, equation: Equation) -> bool:
         """Whether whole numbers stay within their type, so that they are numbers like others."""
         bounds = [self._bounds(a) for a in equation.inputs]
-        if equation.primitive in _PASSED:
+        if equation.primitive in _PASSED or moves_units(equation):
             found = bounds[0]
         elif equation.primitive in _COUNTED and None not in bounds:
             found = _COUNTED[equation.primitive](*bounds)
@@ -253,6 +270,33 @@ class _Finder:
         value = atom.value if isinstance(atom, Literal) else self.known[atom]
         return float(np.asarray(value).reshape(-1)[0])
 
+    def _variable(self, final: Equation, root: Value) -> Value:
+        """The root with the axes of the region's result."""
+        shape = final.outputs[0].shape
+        if root.shape == shape:
+            return root
+        for value in self.dominators[final.outputs[0]]:
+            if value.shape == shape and self._is_moved(value, root):
+                return value
+        if (root, shape) not in self.moved:
+            # The program need not have it, or have it in a branch only.
+            value = Value(ShapedArray(shape, root.dtype))
+            params = {"new_sizes": shape, "dimensions": None, "sharding": None}
+            path = f"{final.path}/variable"
+            move = Equation(p.reshape_p, params, (root,), (value,), path, final.source)
+            self.moved[root, shape] = move
+            self.varies.add(value)
+        return self.moved[root, shape].outputs[0]
+
+    def _is_moved(self, value: Value, root: Value) -> bool:
+        """Whether a value is the root, but for its axes."""
+        while value is not root:
+            made = self.producers.get(value)
+            if made is None or not moves_units(made) or not isinstance(made.inputs[0], Value):
+                return False
+            value = made.inputs[0]
+        return True
+
     def _region(self, final: Equation, root: Value) -> Equation:
         if final.primitive is p.mul_p and final.inputs == (root, root):
             return _replaced(final, p.integer_pow_p, {"y": 2}, (root,))
@@ -260,8 +304,10 @@ class _Finder:
         numbers: dict[Value, int] = {root: 0}
         if not self._collect(final.outputs[0], steps, numbers):
             return final
+        if numbers[final.outputs[0]] != len(steps):
+            steps.append(("identity", (numbers[final.outputs[0]],), None))
         params = {"steps": tuple(_stable(steps))}
-        region = _replaced(final, UNIVARIATE, params, (root,))
+        region = _replaced(final, UNIVARIATE, params, (self._variable(final, root),))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
             return final
         return region
@@ -415,7 +461,9 @@ def _stable(steps: Steps) -> Steps:
 
 
 def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
-    """The operand that logic or a choice passes on because the other one is known."""
+    """The operand that is the result: moved, or the other one is known and does not matter."""
+    if moves_units(equation) and equation.inputs[0].dtype == equation.outputs[0].dtype:
+        return operands[0]
     if equation.primitive is p.select_n_p and not isinstance(operands[0], int):
         chosen = operands[1 + int(operands[0])]
         return chosen if isinstance(chosen, int) else None

@@ -114,6 +114,45 @@ def test_is_what_it_says(f, other):
     assert found.smoothness <= 2.5 * expected.smoothness
 
 
+UNIT_AXES = {
+    name: FORMS[name]
+    for name in (
+        "piecewise", "piecewise with a default", "piecewise, the last of several that hold",
+        "counted",
+    )
+}  # fmt: skip
+UNIT_AXES["where of what lost its axes"] = (
+    lambda x: jnp.where(jnp.squeeze(x > 0), jnp.squeeze(x), jnp.squeeze(0.1 * x)).reshape(x.shape),
+    lambda x: jax.nn.leaky_relu(x, 0.1),
+)
+UNIT_AXES["cond in which axes are dropped"] = (
+    lambda x: lax.cond(
+        jnp.squeeze(x) > 0, lambda: 2 * jnp.squeeze(x), lambda: jnp.zeros((), x.dtype)
+    ).reshape(x.shape),
+    lambda x: 2 * jax.nn.relu(x),
+)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 1), (1, 3), (2, 1, 2), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("name", UNIT_AXES)
+def test_unit_axes_do_not_matter(name, shape):
+    """JAX drops those of conditions and of the variable apart."""
+    f, other = UNIT_AXES[name]
+    size = int(np.prod(shape))
+    if size > 1 and name.startswith("cond"):
+        pytest.skip("a predicate is a scalar")
+    x = jnp.linspace(-1.0, 1.0, size).reshape(shape)
+    f_eps, other_eps = (smooth(g, 0.05, SET) for g in (f, other))
+    found, expected = f_eps.certificate(x), other_eps.certificate(x)
+    assert found.sites
+    assert found.lipschitz <= expected.lipschitz * (1 + 1e-9)
+    assert found.smoothness <= 2.5 * expected.smoothness
+    points = jnp.linspace(-1.0, 1.0, 200 * size).reshape(200, *shape)
+    errors = jax.vmap(f_eps)(points) - jax.vmap(other)(points)
+    assert jnp.max(jnp.linalg.norm(errors.reshape(200, -1), axis=1)) <= 0.05
+    assert jnp.linalg.norm(jax.grad(lambda z: f_eps(z).sum())(x)) <= found.lipschitz * size**0.5
+
+
 def test_derivatives_where_nothing_is_smoothed():
     """A cond without a kink keeps its program, in which masks stop what is not chosen."""
     f = jax.vmap(lambda t: lax.cond(t > 0, lambda t: jnp.sin(t), lambda t: jnp.tan(t), t))

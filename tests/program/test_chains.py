@@ -26,6 +26,7 @@ SMOOTH = {
     "softplus by log1p": lambda x: jnp.log1p(jnp.exp(-2 * x)),
     "logistic by hand": lambda x: 1 / (1 + jnp.exp(-x)),
     "logistic by its odds": lambda x: jnp.exp(2 * x) / (1 + jnp.exp(2 * x)),
+    "axes of length one": lambda x: jnp.log(1 + (x[:, None] ** 2)[None])[0, :, 0],
     "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
 }
 
@@ -40,7 +41,8 @@ def names(f, shape=(3,)):
 def test_attained(name):
     """No site, and constants within 5 % of the largest derivatives on the interval."""
     f = SMOOTH[name]
-    assert names(f) == ["scalar_function"]
+    moves = {"reshape", "squeeze", "broadcast_in_dim"}
+    assert [n for n in names(f) if n not in moves] == ["scalar_function"]
     found = check(f, Box((3,), -2.0, 2.0))
     with jax.enable_x64(True):
         x = jnp.linspace(-2.0, 2.0, 20_001)

@@ -111,6 +111,9 @@ KINKED = {
     "piecewise": lambda x: jnp.piecewise(
         x, [x < 0.2, x > 1], [lambda t: 0.4 - t, lambda t: 2 * t - 1, lambda t: t]
     ),
+    "piecewise with axes of length one": lambda x: jnp.piecewise(
+        x[..., None], [x[..., None] < -0.3], [lambda t: -0.3 + 0 * t, lambda t: t]
+    )[..., 0],
     "switch of each": _each(
         lambda t: jnp.int32(t > -0.3) + jnp.int32(t > 0.6),
         lambda t: -0.3 - 2 * (t + 0.3),
