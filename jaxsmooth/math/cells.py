@@ -29,6 +29,7 @@ MOST_CELLS = 8192
 FINE = 32.0  # |x| up to here
 REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
 BESIDE = 2.0**-20  # relative width of small cells beside a point
+SPARSE = 2.0**-5  # relative width of cells where f is undefined
 MOST_ROUNDS = 90
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
@@ -181,7 +182,18 @@ def _excess(batch: _Batch) -> np.ndarray:
         excess = np.maximum(excess, np.where(np.isnan(width), np.inf, width))
     length = batch.hi - batch.lo
     fine = length <= 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10)
+    # Beyond the end of a domain there is little to be found.
+    fine |= _among_bad(batch) & (length <= SPARSE * np.maximum(np.abs(batch.lo), SPARSE))
     return np.where(fine | batch.undecided | ~_splittable(batch), 0.0, excess)
+
+
+def _among_bad(batch: _Batch) -> np.ndarray:
+    """Cells that are bad, between others that are."""
+    order = np.argsort(batch.lo, kind="stable")
+    bad = np.concatenate([[True], batch.bad[order], [True]])
+    found = np.empty(batch.bad.shape, bool)
+    found[order] = bad[:-2] & bad[1:-1] & bad[2:]
+    return found
 
 
 def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:

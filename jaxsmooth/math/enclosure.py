@@ -56,15 +56,15 @@ class ScalarFunction(Protocol):
         ...
 
 
-def outward(value: float, unit: float) -> tuple[float, float]:
-    """Enclosure of the constant that was written as this float.
+def outward(value: float, unit: float, units: float = 8) -> tuple[float, float]:
+    """Enclosure of the constant that was written as this float, within some units of roundoff.
 
     A multiple of 2^-10 of moderate size was written exactly; anything else (pi/2,
     4/(3 sqrt 3), ...) was rounded, some of them several times.
     """
     if np.isinf(value) or (abs(value) < 1024 and float(value * 1024).is_integer()):
         return value, value
-    return value - 8 * unit * abs(value), value + 8 * unit * abs(value)
+    return value - units * unit * abs(value), value + units * unit * abs(value)
 
 
 def as_pair(lo: Array, hi: Array) -> Interval:
@@ -129,7 +129,8 @@ class Derivative:
         amplified: whether ``value`` may round an exponent, or passes through log1p,
             which XLA has evaluated to no better than 240 units.
         absolute: absolute error of ``value``, in units of roundoff (where it has zeros that
-            are no simple numbers).
+            are no simple numbers); may be given as ``value`` is.
+        turned: relative error of the values at the turning points, in units of roundoff.
     """
 
     value: Callable[[Any, Array], Array]
@@ -138,7 +139,8 @@ class Derivative:
     poles: tuple[tuple[float, float, float], ...] = ()
     units: float = 32
     amplified: bool = False
-    absolute: float = 0
+    absolute: float | Callable[[Any, Array], Array] = 0
+    turned: float = 8
 
     @property
     def points(self) -> tuple[tuple[float, float, float], ...]:
@@ -161,15 +163,16 @@ class Derivative:
         # A tracer must not meet the singular points, or its derivative would be NaN.
         # An exponent is at most 745 in float64 and 104 in float32, or all is lost anyway.
         units = self.units + self.amplified * (4096 if unit < 1e-10 else 512)
-        value = self.value(xp, xp.where(ordinary, x, anchor))
-        low, high = enclose_value(value, units, self.absolute * unit)
-        low = xp.maximum(low, outward(self.extent[0], unit)[0])
-        high = xp.minimum(high, outward(self.extent[1], unit)[1])
+        inside = xp.where(ordinary, x, anchor)
+        absolute = self.absolute(xp, inside) if callable(self.absolute) else self.absolute
+        low, high = enclose_value(self.value(xp, inside), units, absolute * unit)
+        low = xp.maximum(low, outward(self.extent[0], unit, self.turned)[0])
+        high = xp.minimum(high, outward(self.extent[1], unit, self.turned)[1])
         special = [(x <= domain[0], self.limits[0]), (x >= domain[1], self.limits[1])]
         for location, left, right in self.points:
             special.append((x == location, left if upper else right))
         for here, constant in special:
-            below, above = outward(constant, unit)
+            below, above = outward(constant, unit, self.turned)
             low, high = xp.where(here, below, low), xp.where(here, above, high)
         return low, high
 
@@ -186,7 +189,8 @@ class Derivative:
             # A location that was rounded counts as inside when it may be.
             before, after = outward(location, unit)
             inside = (lo < after) & (hi > before)
-            below, above = outward(min(left, right), unit)[0], outward(max(left, right), unit)[1]
+            below = outward(min(left, right), unit, self.turned)[0]
+            above = outward(max(left, right), unit, self.turned)[1]
             low = xp.where(inside, xp.minimum(low, below), low)
             high = xp.where(inside, xp.maximum(high, above), high)
         return low, high

@@ -277,8 +277,8 @@ def _smooth(operation: Operation, args: list[Jet]) -> Jet:
         return a * args[1] if _differ(operation) else a.power(2)
     if name == "div":
         return a / args[1]
-    exponent = 2 if name == "square" else operation.exponent
-    if name in ("square", "integer_pow") and exponent is not None and 1 <= exponent <= 16:
+    exponent = operation.parameters[0] if name == "integer_pow" else 2 * (name == "square")
+    if 1 <= exponent <= 16:
         return a if exponent == 1 else a.power(int(exponent))
     function = operation.function()
     assert function is not None, name

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxsmooth.math.array import Array, namespace
 from jaxsmooth.math.enclosure import ScalarFunction
-from jaxsmooth.math.scalar import FACTS, integer_pow, power, softplus
+from jaxsmooth.math.families import Parameters, smooth_function
 
 COMPARISONS = frozenset({"gt", "ge", "lt", "le", "eq", "ne"})
 IDENTITIES = frozenset({"convert", "copy", "identity"})
@@ -67,12 +67,12 @@ class Operation:
         name: name of the operation (a primitive's name).
         operands: an int is the number of an earlier value (0 is the variable, n the
             result of the n-th operation), a float is a constant.
-        exponent: of ``integer_pow`` (an int) and ``pow`` (a float); None otherwise.
+        parameters: exponents, and what else of a function of one variable is known.
     """
 
     name: str
     operands: tuple[int | float, ...]
-    exponent: int | float | None = None
+    parameters: Parameters = ()
 
     def __post_init__(self) -> None:
         operands = (
@@ -90,13 +90,7 @@ class Operation:
 
     def function(self) -> ScalarFunction | None:
         """Facts of the operation if it is a smooth function of one operand."""
-        if self.name == "integer_pow":
-            return integer_pow(int(self.exponent or 0))
-        if self.name == "pow":
-            return power(float(self.exponent or 0))
-        if self.name == "softplus":
-            return softplus()
-        return None if self.name == "neg" else FACTS.get(self.name)
+        return smooth_function(self.name, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -221,8 +215,8 @@ _TIES: Mapping[str, Callable[..., Any]] = MappingProxyType(
 def _check(number: int, operation: Operation, predicates: list[bool]) -> bool:
     """Whether a well-formed operation defines a predicate; ValueError if malformed."""
     name, operands = operation.name, operation.operands
-    if not is_known(name):
-        raise ValueError(f"unknown operation {name!r}")
+    if not is_known(name, operation.parameters):
+        raise ValueError(f"unknown operation {number}: {operation}")
     for operand in operands:
         if isinstance(operand, int) and not 0 <= operand < number:
             raise ValueError(f"operation {number} refers to value {operand}")
@@ -232,13 +226,13 @@ def _check(number: int, operation: Operation, predicates: list[bool]) -> bool:
     expected = _PREDICATE_OPERANDS.get(name, (False,) * _ARITY.get(name, 1))
     if kinds != expected:
         raise ValueError(f"operation {number} takes other operands: {operation}")
-    if (operation.exponent is None) == (name in ("integer_pow", "pow")):
-        raise ValueError(f"operation {number} has a wrong exponent: {operation}")
     if all(isinstance(v, float) for v in operands):
         raise ValueError(f"operation {number} is a constant: fold it first")
     return name in COMPARISONS or name in ("and", "or", "not", "is_finite")
 
 
-def is_known(name: str) -> bool:
-    """Whether programs may hold an operation of that name."""
-    return name in _EVALUATE or name in FACTS or name in ("integer_pow", "pow", "softplus")
+def is_known(name: str, parameters: Parameters = ()) -> bool:
+    """Whether programs may hold an operation of that name with these parameters."""
+    if name in _EVALUATE:
+        return not parameters
+    return smooth_function(name, parameters) is not None

@@ -60,6 +60,7 @@ ELEMENTWISE = frozenset(
         p.add_p, p.sub_p, p.mul_p, p.div_p, p.max_p, p.min_p, p.pow_p, p.rem_p, p.atan2_p,
         p.eq_p, p.ne_p, p.ge_p, p.gt_p, p.le_p, p.lt_p, p.and_p, p.or_p, p.xor_p,
         p.select_n_p, p.clamp_p, p.add_jaxvals_p, LOGADDEXP, LENGTH, PRODUCT,
+        p.igamma_p, p.igammac_p, p.regularized_incomplete_beta_p, p.polygamma_p, p.zeta_p,
     }
 )  # fmt: skip
 

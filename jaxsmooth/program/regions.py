@@ -36,7 +36,7 @@ from jaxsmooth.program.squares import squared
 UNIVARIATE = Primitive("scalar_function")
 """Key of a recognised function of one variable.
 
-Params: ``steps``, a tuple of (operation, operands, exponent), with operands as in
+Params: ``steps``, a tuple of (operation, operands, parameters), with operands as in
 `jaxsmooth.math.univariate`.
 """
 
@@ -56,14 +56,14 @@ _AFFINE = frozenset(
 
 
 def regions(
-    known_operation: Callable[[str], bool],
+    known_operation: Callable[[str, tuple[float, ...]], bool],
     located: Callable[[Equation], bool] = lambda region: True,
     smooth: Callable[[Equation], bool] = lambda region: False,
 ) -> Callable[[Sequence[Equation], Sequence[Atom], dict[Value, Any], set[Value]], list[Equation]]:
     """A rewrite that replaces regions of operations with these names.
 
     Args:
-      known_operation: whether a region may hold an operation of that name.
+      known_operation: whether a region may hold an operation of that name and parameters.
       located: whether the kinks of a region could be found. One whose kinks could not keeps
         its equations if each of them is continuous, for each is then smoothed by itself.
       smooth: whether a region has a slope everywhere that is continuous.
@@ -86,7 +86,7 @@ def regions(
 
 @dataclass(eq=False)
 class _Finder:
-    known_operation: Callable[[str], bool]
+    known_operation: Callable[[str, tuple[float, ...]], bool]
     located: Callable[[Equation], bool]
     smooth: Callable[[Equation], bool]
     known: dict[Value, Any]
@@ -228,14 +228,17 @@ class _Finder:
             return False  # functions of one variable are of finite numbers
         if equation.primitive in _EQUALITIES and equation.inputs[0].dtype == np.bool_:
             return False
-        if equation.primitive is p.pow_p:
-            return self._uniform(equation.inputs[1])
-        return (
-            is_identity(equation)
-            or equation.outputs[0] in self.whole
-            or equation.primitive in _EXPANDED
-            or self.known_operation(equation.primitive.name)
-        )
+        if is_identity(equation) or equation.outputs[0] in self.whole:
+            return True
+        if equation.primitive in _EXPANDED:
+            return True
+        parameters = [equation.inputs[i] for i in _PARAMETERS.get(equation.primitive, ())]
+        numbers = tuple(self._number(a) for a in parameters if self._uniform(a))
+        if len(numbers) < len(parameters):
+            return False
+        if equation.primitive is p.integer_pow_p:
+            numbers = (equation.params["y"],)
+        return self.known_operation(equation.primitive.name, numbers)
 
     def _counts(self, equation: Equation) -> bool:
         """Whether whole numbers stay within their type, so that they are numbers like others."""
@@ -305,7 +308,7 @@ class _Finder:
         if not self._collect(final.outputs[0], steps, numbers):
             return final
         if numbers[final.outputs[0]] != len(steps):
-            steps.append(("identity", (numbers[final.outputs[0]],), None))
+            steps.append(("identity", (numbers[final.outputs[0]],), ()))
         params = {"steps": tuple(_stable(steps))}
         region = _replaced(final, UNIVARIATE, params, (self._variable(final, root),))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
@@ -371,32 +374,32 @@ _COUNTED: dict[Any, Callable[..., Ends]] = {
 
 
 Steps = list[tuple[str, tuple[Any, ...], Any]]
-"""(operation, operands, exponent) each; operands as in `jaxsmooth.math.univariate`."""
+"""(operation, operands, parameters) each; operands as in `jaxsmooth.math.univariate`."""
 
 
 def _logaddexp(operands: tuple[Any, ...], before: int) -> Steps:
     """log(e^x + e^y) = y + softplus(x - y)."""
     x, y = operands
     return [
-        ("sub", (x, y), None),
-        ("softplus", (before + 1,), None),
-        ("add", (before + 2, y), None),
+        ("sub", (x, y), ()),
+        ("softplus", (before + 1,), ()),
+        ("add", (before + 2, y), ()),
     ]
 
 
 def _chosen(operands: tuple[Any, ...], before: int) -> Steps:
     """A choice among cases by a whole number, as XLA makes it: by comparisons."""
     index, *options = operands
-    steps: Steps = [("lt", (index, i + 1.0), None) for i in range(len(options) - 1)]
+    steps: Steps = [("lt", (index, i + 1.0), ()) for i in range(len(options) - 1)]
     total = options[-1]
     for i in reversed(range(len(options) - 1)):
-        steps.append(("select_n", (before + i + 1, total, options[i]), None))
+        steps.append(("select_n", (before + i + 1, total, options[i]), ()))
         total = before + len(steps)
     return steps
 
 
 def _one_minus_square(operands: tuple[Any, ...], before: int) -> Steps:
-    return [("integer_pow", operands, 2), ("sub", (1.0, before + 1), None)]
+    return [("integer_pow", operands, (2,)), ("sub", (1.0, before + 1), ())]
 
 
 def _polynomial(operands: tuple[Any, ...], before: int) -> Steps:
@@ -405,23 +408,39 @@ def _polynomial(operands: tuple[Any, ...], before: int) -> Steps:
     steps: Steps = []
     for c in reversed(coefficients):
         steps += [
-            ("mul", (total, x), None),
-            ("add", (before + len(steps) + 1, c), None),
+            ("mul", (total, x), ()),
+            ("add", (before + len(steps) + 1, c), ()),
         ]
         total = before + len(steps)
-    return steps or [("add", (total, 0.0), None)]
+    return steps or [("add", (total, 0.0), ())]
 
 
 _EXPANDED: dict[Any, Callable[[tuple[Any, ...], int], Steps]] = {
     LOGADDEXP: _logaddexp,
-    p.add_jaxvals_p: lambda operands, before: [("add", operands, None)],
+    p.add_jaxvals_p: lambda operands, before: [("add", operands, ())],
+    # Facts of it are of positive numbers.
+    p.bessel_i0e_p: lambda operands, before: [
+        ("abs", operands, ()),
+        ("bessel_i0e", (before + 1,), ()),
+    ],
     primitive("one_minus_square_p"): _one_minus_square,
     primitive("polynomial_p"): _polynomial,
 }
 """Operations that are written with others."""
 
 
-_NOTHING: tuple[str, tuple[Any, ...], Any] = ("", (), None)
+_PARAMETERS: dict[Any, tuple[int, ...]] = {
+    p.pow_p: (1,),
+    p.igamma_p: (0,),
+    p.igammac_p: (0,),
+    p.regularized_incomplete_beta_p: (0, 1),
+    p.polygamma_p: (0,),
+    p.zeta_p: (0,),
+}
+"""Operands of functions of one variable that must be known."""
+
+
+_NOTHING: tuple[str, tuple[Any, ...], Any] = ("", (), ())
 
 
 def _stable(steps: Steps) -> Steps:
@@ -446,16 +465,16 @@ def _stable(steps: Steps) -> Steps:
     for name, operands, parameter in steps:
         made = (name, operands, parameter)
         if name == "log1p" and step(operands[0])[0] == "exp":
-            made = ("softplus", step(operands[0])[1], None)
+            made = ("softplus", step(operands[0])[1], ())
         elif name == "log" and exponent(operands[0]) is not None:
-            made = ("softplus", (exponent(operands[0]),), None)
+            made = ("softplus", (exponent(operands[0]),), ())
         elif name == "div" and exponent(operands[1]) is not None:
             above, v = step(operands[0]), exponent(operands[1])
             inner = step(v)
             if above[0] == "exp" and above[1][0] == v:
-                made = ("logistic", (v,), None)
+                made = ("logistic", (v,), ())
             elif isinstance(operands[0], float) and operands[0] == 1 and inner[0] == "neg":
-                made = ("logistic", inner[1], None)
+                made = ("logistic", inner[1], ())
         found.append(made)
     return found
 
@@ -474,16 +493,18 @@ def _passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
 
 def _steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:
     if equation.primitive in _PASSED:
-        return [("identity", operands, None)]
+        return [("identity", operands, ())]
     if equation.primitive is p.integer_pow_p:
-        return [("integer_pow", operands, equation.params["y"])]
-    if equation.primitive is p.pow_p:
-        return [("pow", operands[:1], operands[1])]
+        return [("integer_pow", operands, (equation.params["y"],))]
+    if equation.primitive in _PARAMETERS:
+        places = _PARAMETERS[equation.primitive]
+        variable = tuple(o for i, o in enumerate(operands) if i not in places)
+        return [(equation.primitive.name, variable, tuple(operands[i] for i in places))]
     if equation.primitive is p.select_n_p and equation.inputs[0].dtype != np.bool_:
         return _chosen(operands, before)
     if equation.primitive in _EXPANDED:
         return _EXPANDED[equation.primitive](operands, before)
-    return [(equation.primitive.name, operands, None)]
+    return [(equation.primitive.name, operands, ())]
 
 
 def _replaced(

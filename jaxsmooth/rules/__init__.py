@@ -19,12 +19,14 @@ from jaxsmooth.rules import (
     extrema,
     fourier,
     holomorphic,
+    incomplete,
     indexing,
     kinks,
     lengths,
     linear,
     many,
     norms,
+    parametric,
     pooling,
     products,
     random,
@@ -36,6 +38,7 @@ from jaxsmooth.rules import (
     tridiagonal,
     univariate,
     windowed,
+    zeta,
 )
 
 __all__ = [
@@ -57,12 +60,14 @@ __all__ = [
     "extrema",
     "fourier",
     "holomorphic",
+    "incomplete",
     "indexing",
     "kinks",
     "lengths",
     "linear",
     "many",
     "norms",
+    "parametric",
     "pooling",
     "products",
     "random",
@@ -74,4 +79,5 @@ __all__ = [
     "tridiagonal",
     "univariate",
     "windowed",
+    "zeta",
 ]

@@ -21,9 +21,9 @@ from jaxsmooth._compat import primitive
 from jaxsmooth.math import scalar
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.enclosure import ScalarFunction
+from jaxsmooth.math.families import SMOOTH
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
-from jaxsmooth.math.special import SPECIAL
 from jaxsmooth.program.layout import keeps_numbers
 from jaxsmooth.rules.registry import Local, Rule, define
 
@@ -71,37 +71,39 @@ class ScalarRule(Rule):
 
     Args:
       facts: ``facts(eq)`` gives the function.
+      variable: which operand its variable is; the others are known.
     """
 
-    def __init__(self, facts: Callable[[Local], ScalarFunction]):
+    def __init__(self, facts: Callable[[Local], ScalarFunction], variable: int = 0):
         self.facts = facts
+        self.variable = variable
 
     def slope(self, eq: Local) -> Array:
         """Largest |φ'| over the range, per element."""
-        x = eq.ranges[0]
+        x = eq.ranges[self.variable]
         return eq.once("slope", lambda: magnitude_of(self.facts(eq).slope(x.lo, x.hi)))
 
     def curvature(self, eq: Local) -> Array:
         """Largest |φ''| over the range, per element."""
-        x = eq.ranges[0]
+        x = eq.ranges[self.variable]
         return eq.once("curvature", lambda: magnitude_of(self.facts(eq).curvature(x.lo, x.hi)))
 
     def range(self, eq: Local) -> list[Range]:
-        return [image(eq.radii, self.facts(eq), eq.ranges[0], self.slope(eq))]
+        return [image(eq.radii, self.facts(eq), eq.ranges[self.variable], self.slope(eq))]
 
     def leaves_domain(self, eq: Local) -> bool:
-        return leaves_domain(self.facts(eq), eq.ranges[0])
+        return leaves_domain(self.facts(eq), eq.ranges[self.variable])
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
-        (m,) = magnitudes
+        m = magnitudes[self.variable]
         return [None if m is None else scale(m, self.slope(eq))]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Response | None]:
-        (m,) = magnitudes
+        m = magnitudes[self.variable]
         return [None if m is None else elementwise_response(self.curvature(eq), m)]
 
 
@@ -137,8 +139,9 @@ class IdentityRule(Rule):
         return list(magnitudes)
 
 
-for _name, _function in (*scalar.FACTS.items(), *SPECIAL.items()):
-    if primitive(f"{_name}_p") is not None and _name != "neg":
+# Of bessel_i0e the facts are of positive numbers only.
+for _name, _function in SMOOTH.items():
+    if primitive(f"{_name}_p") is not None and _name != "bessel_i0e":
         define(ScalarRule(lambda eq, f=_function: f), primitive(f"{_name}_p"))
 
 define(ScalarRule(lambda eq: scalar.integer_pow(eq.params["y"])), p.integer_pow_p)

@@ -182,16 +182,6 @@ class PowRule(ScalarRule):
             )
         return eq.once("facts", lambda: scalar.power(exponent))
 
-    def first_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Magnitude | None]:
-        return super().first_order(eq, magnitudes[:1])
-
-    def second_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Response | None]:
-        return super().second_order(eq, magnitudes[:1])
-
 
 define(MulRule(), p.mul_p)
 define(DivRule(), p.div_p)

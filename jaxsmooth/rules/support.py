@@ -63,7 +63,15 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "log1p log2 logistic neg one_minus_square rsqrt sin sinh sqrt square tan tanh",
     ),
     _supported("smooth functions of one variable", "lgamma digamma", "positive arguments"),
-    _supported("smooth functions of one variable", "erf_inv"),
+    _supported("smooth functions of one variable", "erf_inv bessel_i1e"),
+    _supported(
+        "smooth functions of one variable", "polygamma regularized_incomplete_beta",
+        "other parameters known: JAX has no derivative in them",
+    ),
+    _supported(
+        "smooth functions of several variables", "igamma igammac zeta",
+        "where they are finite and smooth; parameters that are known may differ between entries",
+    ),
     _supported("smooth functions of several variables", "mul polynomial"),
     _supported("smooth functions of several variables", "div", "divisors away from 0"),
     _supported(
@@ -74,7 +82,9 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "smooth functions of several variables", "atan2",
         "away from the origin and from the jump by 2π",
     ),
-    _supported("kinks", "abs max min clamp", "also as parts of functions of one variable"),
+    _supported(
+        "kinks", "abs max min clamp bessel_i0e", "also as parts of functions of one variable"
+    ),
     _supported(
         "kinks of many values",
         "reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin",
@@ -203,10 +213,15 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "or decompose outside the function and pass the factors with jaxsmooth.fixed.",
     ),
     _constant(
-        "special functions", "bessel_i0e bessel_i1e igamma igammac igamma_grad_a "
-        "regularized_incomplete_beta polygamma zeta random_gamma",
-        "its facts (turning points of two derivatives) are not declared",
-        "Give it a rule with jaxsmooth.register_rule.",
+        "special functions", "igamma_grad_a",
+        "JAX has no derivative of it, so that no function that is made of it has a gradient",
+        "Smooth before you differentiate: jax.grad(jaxsmooth.smooth(f, ...)).",
+    ),
+    _constant(
+        "random numbers", "random_gamma",
+        "it draws by accepting or rejecting proposals, so that for one key the number jumps with "
+        "the shape; JAX's derivative is that of the distribution",
+        "Draw with a known shape, or transform uniform numbers by a function of the parameters.",
     ),
     _constant(
         "derivatives of kinks", "select_and_scatter select_and_scatter_add "

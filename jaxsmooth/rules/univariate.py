@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
@@ -32,10 +33,19 @@ from jaxsmooth.program.regions import UNIVARIATE
 from jaxsmooth.rules.elementwise import image, leaves_domain, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
+_FIXED = {p.bessel_i0e_p: (Operation("abs", (0,)), Operation("bessel_i0e", (1,)))}
+"""Steps of primitives that are functions of one variable with kinks."""
+
+
+def _steps(equation: Equation) -> tuple[Operation, ...]:
+    if equation.primitive in _FIXED:
+        return _FIXED[equation.primitive]
+    return tuple(Operation(*step) for step in equation.params["steps"])
+
 
 def _function(equation: Equation) -> Piecewise:
     # Not cached by the steps themselves: Python holds the constant 1.0 equal to value 1.
-    steps = tuple(Operation(*step) for step in equation.params["steps"])
+    steps = _steps(equation)
     rounding = float(jnp.finfo(equation.outputs[0].dtype).eps)
     return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
 
@@ -91,7 +101,7 @@ class UnivariateRule(KinkRule):
     def in_place_of(self, equation: Equation) -> Any:
         # Kinks of the parts may cancel, but custom derivatives at them need not: relu(x) -
         # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
-        if _BENT.isdisjoint(name for name, *_ in equation.params["steps"]):
+        if _BENT.isdisjoint(step.name for step in _steps(equation)):
             return None
         function = _function(equation)
         return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)
@@ -220,4 +230,4 @@ class UnivariateRule(KinkRule):
         )
 
 
-define(UnivariateRule(), UNIVARIATE)
+define(UnivariateRule(), UNIVARIATE, *_FIXED)

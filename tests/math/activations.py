@@ -44,7 +44,7 @@ SOFTPLUS = (
     ("add", (1, 5)),
 )
 GELU_TANH = (
-    ("integer_pow", (0,), 3),
+    ("integer_pow", (0,), (3,)),
     ("mul", (1, 0.044715)),
     ("add", (0, 2)),
     ("mul", (3, math.sqrt(2 / math.pi))),
@@ -73,12 +73,12 @@ PROGRAMS: dict[str, Univariate] = {
     "huber": program(
         ("abs", (0,)),
         ("le", (1, 1.0)),
-        ("integer_pow", (0,), 2),
+        ("integer_pow", (0,), (2,)),
         ("mul", (3, 0.5)),
         ("sub", (1, 0.5)),
         ("select_n", (2, 5, 4)),
     ),
-    "squared_relu": program(("max", (0, 0.0)), ("integer_pow", (1,), 2)),
+    "squared_relu": program(("max", (0, 0.0)), ("integer_pow", (1,), (2,))),
     "hard_tanh": program(("clamp", (-1.0, 0, 1.0))),
     "hard_swish": program(
         ("add", (0, 3.0)),

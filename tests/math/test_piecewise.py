@@ -375,7 +375,7 @@ def test_seams_are_all_points_where_choices_change() -> None:
 HUGE_ELSEWHERE = {
     "beside a pole": ((("min", (0, 0.0)), ("add", (1, 0.2)), ("div", (0.01, 2))), 0.25),
     "beside a steep square": (
-        (("integer_pow", (0,), 2), ("mul", (1, 1e15)), ("abs", (0,)), ("mul", (3, 1e-3)),
+        (("integer_pow", (0,), (2,)), ("mul", (1, 1e15)), ("abs", (0,)), ("mul", (3, 1e-3)),
          ("add", (2, 4))),
         2e-3,
     ),
@@ -398,7 +398,7 @@ def test_kinks_of_functions_that_are_huge_elsewhere(name: str) -> None:
 
 def test_jumps_of_functions_that_are_huge_elsewhere() -> None:
     steps = (
-        ("integer_pow", (0,), 2), ("mul", (1, 1e12)), ("gt", (0, 0.0)),
+        ("integer_pow", (0,), (2,)), ("mul", (1, 1e12)), ("gt", (0, 0.0)),
         ("select_n", (3, 0.0, 0.1)), ("add", (2, 4)),
     )  # fmt: skip
     with pytest.raises(Discontinuity):

@@ -65,7 +65,12 @@ REFUSED = {
     "qr": (lambda x: jnp.linalg.qr(jnp.outer(x, x) + jnp.eye(3))[1], "smallest singular value"),
     "eigh": (lambda x: jnp.linalg.eigh(jnp.outer(x, x))[1], "values without vectors"),
     "svd": (lambda x: jnp.linalg.svd(jnp.outer(x, x))[0], "values without vectors"),
-    "igamma": (lambda x: jax.scipy.special.gammainc(x + 2, 1.0), "register_rule"),
+    "derivative of igamma": (
+        lambda x: jax.grad(lambda a: jax.scipy.special.gammainc(a, 1.0))(x.sum() + 4),
+        "no derivative of it",
+    ),
+    "betainc": (lambda x: jax.scipy.special.betainc(x + 2, 1.0, 0.5), "no derivative in them"),
+    "random gamma": (lambda x: jax.random.gamma(jax.random.key(0), x + 2), "rejecting"),
     "shard_map": (_sharded, "Smooth the function inside shard_map"),
     "pure_callback": (
         lambda x: jax.pure_callback(np.tanh, jax.ShapeDtypeStruct((3,), x.dtype), x),

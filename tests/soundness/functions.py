@@ -128,6 +128,7 @@ KINKED = {
         left=0.0,
         right=0.0,
     ),
+    "i0e": jax.scipy.special.i0e,
     "stop_gradient gate": lambda x: jax.nn.relu(x) + 0 * lax.stop_gradient(jnp.abs(x)),
 }
 
@@ -169,6 +170,16 @@ SMOOTH = {
     "cbrt(1 + x²)": lambda x: jnp.cbrt(1 + x**2),
     "gammaln(1 + x²)": lambda x: jax.scipy.special.gammaln(1 + x**2),
     "digamma(1 + x²)": lambda x: jax.scipy.special.digamma(1 + x**2),
+    "polygamma(1, 1 + x²)": lambda x: jax.scipy.special.polygamma(1, 1 + x**2),
+    "zeta(2.5, 1 + x²)": lambda x: jax.scipy.special.zeta(2.5, 1 + x**2),
+    "gammainc(3, x²)": lambda x: jax.scipy.special.gammainc(3.0, 0.1 + x**2),
+    "gammaincc of many": lambda x: jax.scipy.special.gammaincc(
+        1.0 + jnp.arange(x.shape[-1], dtype=x.dtype), 0.1 + x**2
+    ),
+    "betainc(2.5, 3, logistic)": lambda x: jax.scipy.special.betainc(
+        2.5, 3.0, 0.05 + 0.9 * jax.nn.sigmoid(x)
+    ),
+    "i1e": jax.scipy.special.i1e,
     "erf_inv of tanh": lambda x: jax.scipy.special.erfinv(0.9 * jnp.tanh(x)),
     "(1 + x²)^tanh": lambda x: (1 + x**2) ** jnp.tanh(jnp.flip(x, -1)) if x.ndim else x,
     "atan2": lambda x: jnp.arctan2(jnp.flip(x, -1), 0.3 + x**2) if x.ndim else x,
