@@ -23,6 +23,15 @@ def equation(f, *args, primitive):
     return found[0]
 
 
+def every(jaxpr):
+    """All equations, those of custom derivatives too."""
+    for e in jaxpr.eqns:
+        yield e
+        body = _compat.call_body(e)
+        if body is not None:
+            yield from every(body[0])
+
+
 def names(jaxpr):
     return [e.primitive.name for e in _compat.open_jaxpr(jaxpr)[0].eqns]
 
@@ -240,6 +249,26 @@ class TestChoices:
             assert made[which].primitive is p.eq_p
             assert index is last.invars[0]
             assert number.val == case
+
+
+PARAMETERS_FIRST = {
+    "igamma": (p.igamma_p, jax.scipy.special.gammainc, (2.0,)),
+    "igammac": (p.igammac_p, jax.scipy.special.gammaincc, (2.0,)),
+    "betainc": (p.regularized_incomplete_beta_p, jax.scipy.special.betainc, (2.0, 3.0)),
+    "polygamma": (p.polygamma_p, jax.scipy.special.polygamma, (1,)),
+    "zeta": (p.zeta_p, jax.scipy.special.zeta, (2.0,)),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS_FIRST)
+def test_special_functions_have_the_variable_last(name):
+    primitive, f, parameters = PARAMETERS_FIRST[name]
+    jaxpr = jax.make_jaxpr(lambda x: f(*parameters, x))(X)
+    (e,) = [e for e in every(jaxpr.jaxpr) if e.primitive is primitive]
+    assert len(e.invars) == len(parameters) + 1
+    assert e.invars[-1].aval.shape == (3,)
+    values = e.primitive.bind(*(jnp.full(3, c, X.dtype) for c in parameters), 0.5 * X)
+    assert jnp.allclose(values, f(*parameters, 0.5 * X))
 
 
 class TestLinearSystems:

@@ -16,6 +16,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from jaxsmooth.math.array import Array
 from jaxsmooth.math.enclosure import Derivative, ScalarFunction, SmoothFunction
 from jaxsmooth.math.special import special
@@ -38,8 +42,21 @@ _SERIES = tuple(
 )
 
 
+@jax.custom_jvp
+def _i0e_of_positive(x: Any) -> Any:
+    """e^{-x} I₀(x) with its derivative from the right at 0, where JAX's is that of e^{-|x|}."""
+    return special(jnp).i0e(x)
+
+
+_i0e_of_positive.defjvps(lambda t, value, x: t * (special(jnp).i1e(x) - value))
+
+
 def _functions(xp: Any, x: Array) -> tuple[Array, Array]:
     return special(xp).i0e(x), special(xp).i1e(x)
+
+
+def _i0e(xp: Any, x: Array) -> Array:
+    return special(xp).i0e(x) if xp is np else _i0e_of_positive(x)
 
 
 def _i0e_slope(xp: Any, x: Array) -> Array:
@@ -81,7 +98,7 @@ _FUNCTIONS: tuple[ScalarFunction, ...] = (
     SmoothFunction(
         "bessel_i0e",
         (
-            Derivative(lambda xp, x: _functions(xp, x)[0], (1.0, 0.0), units=64),
+            Derivative(_i0e, (1.0, 0.0), units=64),
             # Differences are rounded like what is subtracted, which is below one.
             Derivative(_i0e_slope, (-1.0, 0.0), units=64, absolute=64),
             Derivative(_i0e_curvature, (1.5, 0.0), units=64, absolute=256),

@@ -49,7 +49,7 @@ _EQUALITIES = frozenset({p.eq_p, p.ne_p})
 _EXTREMA = frozenset({p.max_p, p.min_p})
 # Steps that equation by equation would be refused where they are not decided.
 _JUMPING = frozenset({"select_n", "sign", "gt", "ge", "lt", "le", "eq", "ne", "is_finite"})
-_BENT = frozenset({p.max_p, p.min_p, p.abs_p, p.clamp_p, p.sign_p, p.select_n_p})
+_BENT = frozenset({p.max_p, p.min_p, p.abs_p, p.clamp_p, p.sign_p, p.select_n_p, p.bessel_i0e_p})
 _AFFINE = frozenset(
     {p.add_p, p.add_jaxvals_p, p.sub_p, p.neg_p, p.copy_p, p.convert_element_type_p}
 )

@@ -110,7 +110,8 @@ def _over_parts(a: Range, largest: Callable[[Array, Array], Array]) -> Array:
       largest: ``largest(c, δ)`` bounds p(c, ·) times a weight that holds within δ of c.
     """
     xp = namespace(a.lo, a.hi)
-    width = up((a.hi - a.lo) / _PARTS, 2)
+    # So that the parts, as computed, overlap.
+    width = up((a.hi - a.lo) / _PARTS, 4) + gamma(8, a.hi) * a.hi
     found = xp.zeros(np.shape(a.lo))
     for part in range(_PARTS):
         start = a.lo + part * width
@@ -118,18 +119,17 @@ def _over_parts(a: Range, largest: Callable[[Array, Array], Array]) -> Array:
         growth, size = _log_gamma(end, start)
         psi = SMOOTH["digamma"].range(start, start)[0]
         growth = growth - width * psi
-        # The ends of parts, as computed, may miss one another by a rounding.
-        factor = up(xp.exp(growth + gamma(16, size) * (size + abs(width * psi) + abs(end))), 8)
-        last = xp.where(width > 0, times(factor, largest(end, width)), 0.0)
+        factor = up(xp.exp(growth + gamma(16, size) * (size + abs(width * psi))), 8)
+        last = times(factor, largest(end, width))
         found = xp.maximum(found, xp.maximum(largest(start, width), last))
     return up(found, 16)
 
 
 def _log_gamma(*arguments: Array) -> tuple[Array, Array]:
-    """The first argument's log Γ less those of the others, and the sum of their sizes."""
+    """The first argument's log Γ less those of the others, and what their rounding is of."""
     xp = namespace(*arguments)
     first, *rest = (special(xp).gammaln(c) for c in arguments)
-    return first - sum(rest), abs(first) + sum(map(abs, rest))
+    return first - sum(rest), 1.0 + abs(first) + sum(map(abs, rest))
 
 
 def _log_density(c: Array, x: Array) -> tuple[Array, Array]:
@@ -137,7 +137,7 @@ def _log_density(c: Array, x: Array) -> tuple[Array, Array]:
     xp = namespace(c, x)
     safe = xp.where((x > 0) & (x < np.inf), x, 1.0)
     log, total = xp.log(safe), special(xp).gammaln(c)
-    terms = abs((c - 1.0) * log) + abs(log) + safe + abs(total)
+    terms = 1.0 + abs((c - 1.0) * log) + abs(log) + safe + abs(total)
     value = (c - 1.0) * log - safe - total
     at_zero = xp.where(c < 1, np.inf, xp.where(c > 1, -np.inf, 0.0))
     value = xp.where(x > 0, xp.where(x < np.inf, value, -np.inf), at_zero)

@@ -235,7 +235,8 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     ),
     _refused(
         "reductions by any function", "reduce reduce_window",
-        "it reduces by a function of the user's, of which nothing is known",
+        "it combines by a function of the user's in an order that is left open, so that what it "
+        "computes is determined only if that function is associative",
         "Use sums, products, maxima or minima.",
     ),
     _refused(
@@ -261,7 +262,7 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     ),
     _refused(
         "mutable arrays", "get swap",
-        "it reads and writes arrays in place",
+        "it reads and writes arrays in place, and is no function of its operands",
         "Return new arrays (x.at[i].set(v)) in place of references.",
     ),
     _refused(

@@ -44,10 +44,12 @@ SMOOTH = {
 def test_attained(f, lo, hi):
     found = check(f, Box((5,), lo, hi), smooth=False)
     with jax.enable_x64(True):
-        assert not smooth(f, 0.1, box(lo, hi)).certificate(jnp.full(5, 0.5)).error
+        f_eps = smooth(f, 0.1, box(lo, hi))
+        assert not f_eps.certificate(jnp.full(5, 0.5)).error
         # Not the ends: JAX has no second derivative there of some.
         points = np.linspace(lo, hi, 4001)[1:-1]
-        slope = jax.jit(jax.vmap(lambda t: jax.jvp(f, (t,), (jnp.ones(5),))[1]))
+        # JAX's derivative of i0 at 0 is that of a part, where ours is not.
+        slope = jax.jit(jax.vmap(lambda t: jax.jvp(f_eps, (t,), (jnp.ones(5),))[1]))
         x = jnp.asarray(points)[:, None] * jnp.ones(5)
         step = 1e-5
         at, aside = np.asarray(slope(x)), np.asarray(slope(x + step * jnp.sign(0.5 - x)))

@@ -78,7 +78,7 @@ REFUSED = {
     ),
     "reduce": (
         lambda x: jax.lax.reduce(x, jnp.float32(0), lambda a, b: a + jnp.tanh(b), (0,)),
-        "function of the user's",
+        "order that is left open",
     ),
     "approx_max_k": (lambda x: jax.lax.approx_max_k(x, 2)[0], "hardware"),
 }  # fmt: skip
