@@ -6,7 +6,9 @@ S = max(Σ_j max(J_j lower, J_j upper), -Σ_j min(J_j lower, J_j upper)), and ad
 at most (K/ν) max(Σ J⁺, Σ J⁻), since convex and concave corrections do not add.
 
 Where the pieces are straight, slopes of the smoothed function are convex combinations of
-φ's own. Where they are curved, they can leave φ's slopes by part of the jumps.
+φ's own. Where they are curved, they can leave φ's slopes by part of the jumps: relu_ν' is off
+the step by h in [0, 1/2] before a kink, and by -h after it (1 in place of 1/2 for kernels that
+err on one side), so that on every piece the slopes are φ' + Σ_j ±J_j h_j.
 """
 
 from __future__ import annotations
@@ -71,6 +73,16 @@ def _before(kink: Seam) -> float:
 
 def _beyond(kink: Seam) -> float:
     return kink.location + kink.width + _ASIDE * max(abs(kink.location), _ASIDE)
+
+
+def _until(kink: Seam) -> tuple[float, float]:
+    """A short interval that ends at the kink."""
+    return _before(kink), kink.location - kink.width
+
+
+def _after(kink: Seam) -> tuple[float, float]:
+    """A short interval that begins at the kink."""
+    return kink.location + kink.width, _beyond(kink)
 
 
 _BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n", "softplus"})
@@ -147,17 +159,51 @@ class UnivariateRule(KinkRule):
             lo = xp.where(active, xp.minimum(x.lo, first), x.lo)
             hi = xp.where(active, xp.maximum(x.hi, last), x.hi)
             return magnitude_of(function.slope(lo, hi))
-        slope = magnitude_of(function.slope(x.lo, x.hi))
-        # How far relu_ν' is from the step: a half, but for kernels that err on one side.
+        return self._curved(eq)
+
+    def _curved(self, eq: Local) -> Array:
+        """Largest |slope| of smoothed versions, piece by piece."""
+        (x,), function, kinks, active = (
+            eq.ranges,
+            self.function(eq),
+            self.kinks(eq),
+            self.active(eq),
+        )
+        assert eq.kernel is not None
+        xp = namespace(active, x.lo)
         over = 0.5 if eq.kernel.lower + eq.kernel.upper >= 0 else 1.0
-        return up(slope + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
+        found = magnitude_of(function.slope(x.lo, x.hi))
+        largest = up(found + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
+        by_piece = found
+        for i in range(len(kinks) + 1):
+            # An active element feels the transitions at all kinks, not only those it reaches.
+            before = [min(-k.jump, 0.0) for k in kinks[:i]] + [min(k.jump, 0.0) for k in kinks[i:]]
+            above = [max(-k.jump, 0.0) for k in kinks[:i]] + [max(k.jump, 0.0) for k in kinks[i:]]
+            lo, hi, parts = x.lo, x.hi, []
+            if i > 0:
+                lo = xp.maximum(lo, kinks[i - 1].location + kinks[i - 1].width)
+                parts.append((_after(kinks[i - 1]), self._reaches(x, kinks[i - 1])))
+            if i < len(kinks):
+                hi = xp.minimum(hi, kinks[i].location - kinks[i].width)
+                parts.append((_until(kinks[i]), self._reaches(x, kinks[i])))
+            parts.append(((xp.minimum(lo, hi), hi), lo <= hi))
+            for (first, last), there in parts:
+                low, high = function.slope(first, last)
+                low, high = low + over * sum(before), high + over * sum(above)
+                size = up(xp.maximum(abs(low), abs(high)), len(kinks) + 4)
+                by_piece = xp.where(there, xp.maximum(by_piece, size), by_piece)
+        return xp.where(active, xp.minimum(by_piece, largest), found)
+
+    def _reaches(self, x: Range, kink: Seam) -> Array:
+        """Which elements can reach a kink."""
+        return (x.lo <= kink.location + kink.width) & (x.hi >= kink.location - kink.width)
 
     def active(self, eq: Local) -> Array:
         """Which elements can reach a kink."""
         (x,) = eq.ranges
         active = namespace(x.lo, x.hi).zeros(x.shape, bool)
         for k in self.kinks(eq):
-            active = active | ((x.lo <= k.location + k.width) & (x.hi >= k.location - k.width))
+            active = active | self._reaches(x, k)
         return active
 
     def _straight(self, eq: Local) -> bool:

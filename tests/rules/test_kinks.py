@@ -157,3 +157,30 @@ def test_range_that_ends_at_a_kink(side):
     slope = jax.jacobian(f_eps)(jnp.zeros(3))
     assert jnp.linalg.norm(slope, 2) >= 0.4
     assert jnp.linalg.norm(slope, 2) <= certificate.lipschitz
+
+
+CURVED = {
+    "selu": jax.nn.selu,
+    "elu with a kink": lambda x: jax.nn.elu(x, 2.0),
+    "exp(-|x|)": lambda x: jnp.exp(-jnp.abs(x)),
+    "|tanh|": lambda x: jnp.abs(jnp.tanh(x)),
+    "|x² - 1/2|": lambda x: jnp.abs(x**2 - 0.5),
+    "where(x > 0, sin, 2x)": lambda x: jnp.where(x > 0, jnp.sin(x), 2 * x),
+}
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_smoothed_versions_of_curved_pieces_are_no_steeper(name):
+    """Between the slopes of both sides of a kink, and within what relu_ν' is off the step."""
+    f, eps = CURVED[name], 0.05
+    with jax.enable_x64(True):
+        f_eps = jaxsmooth.smooth(f, eps, jaxsmooth.box(-2.0, 2.0))
+        certificate = f_eps.certificate(np.zeros(1))
+        x = jnp.linspace(-2, 2, 20_001)
+        derivative = lambda g: jax.vmap(jax.grad(lambda t: g(t[None])[0]))(x)  # noqa: E731
+        steepest = jnp.abs(derivative(f)).max()
+        found = jnp.abs(derivative(f_eps)).max()
+        error = jnp.abs(jax.vmap(lambda t: f_eps(t[None]) - f(t[None]))(x)).max()
+    assert error <= eps * (1 + 1e-12)
+    assert found <= certificate.lipschitz * (1 + 1e-12)
+    assert certificate.lipschitz <= 1.01 * steepest
