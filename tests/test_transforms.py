@@ -211,7 +211,11 @@ class TestTraced:
             (dense, lambda r: (ball(r), box(0.0, 1.0))),
             (dense, lambda r: (ball(3.0), box(-r, r))),
             pytest.param(dense, lambda r: (linf_ball(r), ball(1.0)), marks=pytest.mark.slow),
-            (dense, lambda r: (Layer(ball(3.0), ball(r)), box(0.0, 1.0))),
+            pytest.param(
+                dense,
+                lambda r: (Layer(ball(3.0), ball(r)), box(0.0, 1.0)),
+                marks=pytest.mark.slow,
+            ),
             pytest.param(
                 dense, lambda r: (ball(3.0), ball(1.0, r * jnp.ones(4))), marks=pytest.mark.slow
             ),
