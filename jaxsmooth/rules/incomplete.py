@@ -15,6 +15,7 @@ decreases, as T grows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,12 +27,11 @@ from jaxsmooth.math.enclosure import enclose_value
 from jaxsmooth.math.families import SMOOTH
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.special import polygamma, special
-from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.many import Interval, SeveralVariablesRule
 from jaxsmooth.rules.parametric import ParametricRule, WhereKnownRule
 from jaxsmooth.rules.registry import Local, define
 
-# Parts of the parameter's range, and of the variable's where they have no closed form.
+# Parts of the parameter's range.
 _PARTS = 16
 
 
@@ -58,6 +58,10 @@ class IncompleteGammaRule(SeveralVariablesRule):
                 f"{eq}: its first argument may not be positive, or its second one may be "
                 "negative, or bounds of the first are infinite. Give tighter bounds."
             )
+
+    def leaves_domain(self, eq: Local) -> bool:
+        # Known ranges have been checked.
+        return is_traced(*(r.lo for r in eq.ranges))
 
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         (alo, ahi), (xlo, xhi) = operands
@@ -112,17 +116,14 @@ def _over_parts(a: Range, largest: Callable[[Array, Array], Array]) -> Array:
     xp = namespace(a.lo, a.hi)
     # So that the parts, as computed, overlap.
     width = up((a.hi - a.lo) / _PARTS, 4) + gamma(8, a.hi) * a.hi
-    found = xp.zeros(np.shape(a.lo))
-    for part in range(_PARTS):
-        start = a.lo + part * width
-        end = start + width
-        growth, size = _log_gamma(end, start)
-        psi = SMOOTH["digamma"].range(start, start)[0]
-        growth = growth - width * psi
-        factor = up(xp.exp(growth + gamma(16, size) * (size + abs(width * psi))), 8)
-        last = times(factor, largest(end, width))
-        found = xp.maximum(found, xp.maximum(largest(start, width), last))
-    return up(found, 16)
+    start = a.lo + np.arange(_PARTS).reshape(-1, *np.ones(np.ndim(a.lo), int)) * width
+    end = start + width
+    growth, size = _log_gamma(end, start)
+    psi = SMOOTH["digamma"].range(start, start)[0]
+    growth = growth - width * psi
+    factor = up(xp.exp(growth + gamma(16, size) * (size + abs(width * psi))), 8)
+    found = xp.maximum(largest(start, width), times(factor, largest(end, width)))
+    return xp.where(a.lo > 0, up(xp.max(found, axis=0), 16), np.inf)
 
 
 def _log_gamma(*arguments: Array) -> tuple[Array, Array]:
@@ -183,39 +184,39 @@ def _largest_slope(c: Array, x: Interval) -> Array:
 
 
 def _largest_logarithmic(c: Array, x: Interval) -> Array:
-    """The largest p(c, x) |log x - ψ(c)|."""
+    """The largest p(c, x) |log y| for y = x e^{-ψ(c)}, on both sides of y = 1.
+
+    |log y| <= y^±h / (e h) for every h > 0, which makes a density with c ± h; near the turning
+    point one over the standard deviation of the logarithm is the best h.
+    """
     xp = namespace(c, *x)
-    lo, hi = x
     psi = SMOOTH["digamma"].range(c, c)
-    size = magnitude_of(psi)
-
-    def product(part: Interval) -> Array:
-        first, last = (SMOOTH["log"].range(end, end) for end in part)
-        distance = xp.maximum(up(last[1] - psi[0]), up(psi[1] - first[0]))
-        return times(_largest(c, part), xp.maximum(distance, 0.0))
-
-    left, right = xp.clip(c / 64, lo, hi), xp.clip(16 * c + 16, lo, hi)
-    # Where |log x| is large a power of x bounds it, which makes a density with another c:
-    # -log x <= x^-h / h and log x <= x.
-    h = xp.maximum(c - 1.0, 0.0) / 2
-    growth, sizes = _log_gamma(xp.where(h > 0, c - h, c), c)
-    factor = up(xp.exp(growth + gamma(16, sizes) * sizes), 8)
-    below = (lo, left)
-    low = times(factor, _largest(c - h, below)) / xp.where(h > 0, h, 1.0)
-    logarithm = xp.maximum(SMOOTH["log"].range(left, left)[1], 0.0)
-    low = low + times(logarithm + size, _largest(c, below))
-    low = xp.where(h > 0, up(low, 8), np.inf)
-    above = (right, hi)
-    high = up(c * _largest(c + 1, above) + times(size, _largest(c, above)), 8)
-    found = xp.where(lo < left, xp.minimum(product(below), low), 0.0)
-    found = xp.maximum(found, xp.where(right < hi, xp.minimum(product(above), high), 0.0))
-    # In between, in parts whose ends are in one ratio.
-    ratio = xp.where(left > 0, right / xp.where(left > 0, left, 1.0), 1.0) ** (1 / _PARTS)
-    start = left
-    for part in range(_PARTS):
-        end = right if part == _PARTS - 1 else xp.minimum(start * ratio, right)
-        found = xp.maximum(found, product((start, end)))
-        start = end
+    middle = SMOOTH["exp"].range(*psi)
+    deviation = xp.sqrt(_cumulant(1, c))
+    found = xp.zeros(np.shape(_largest(c, x)))
+    for sign, part in (
+        (-1.0, (x[0], xp.minimum(x[1], middle[1]))),
+        (1.0, (xp.maximum(x[0], middle[0]), x[1])),
+    ):
+        there = part[0] <= part[1]
+        part = (xp.minimum(*part), part[1])
+        ends = [SMOOTH["log"].range(end, end) for end in part]
+        farthest = xp.maximum(up(ends[1][1] - psi[0]), up(psi[1] - ends[0][0]))
+        best = times(_largest(c, part), xp.maximum(farthest, 0.0))
+        choices = [scale / deviation for scale in (0.5, 1.0, 2.0)]
+        if sign < 0:
+            # c - h must be positive, and above 1 where x may be 0.
+            choices = [xp.minimum(h, 0.5 * c) for h in choices] + [0.5 * (c - 1.0)]
+        for h in choices:
+            usable = h > 0
+            h = xp.where(usable, h, 0.25 * c)
+            moved = c + sign * h
+            growth, sizes = _log_gamma(moved, c)
+            growth = growth - sign * h * (psi[0] if sign > 0 else psi[1])
+            factor = up(xp.exp(growth + gamma(16, sizes) * (sizes + abs(h * psi[0]))), 8)
+            bound = up(times(factor, _largest(moved, part)) / (math.e * h), 8)
+            best = xp.where(usable, xp.minimum(best, bound), best)
+        found = xp.where(there, xp.maximum(found, best), found)
     return up(found, 4)
 
 

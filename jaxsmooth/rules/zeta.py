@@ -45,6 +45,10 @@ class ZetaRule(SeveralVariablesRule):
                 "positive. Give tighter bounds."
             )
 
+    def leaves_domain(self, eq: Local) -> bool:
+        # Known ranges have been checked.
+        return is_traced(*(r.lo for r in eq.ranges))
+
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         s, q = operands
         return _sum(0, s, q, lower=True), _sum(0, s, q)
@@ -72,38 +76,36 @@ def _raised(s: Interval, by: float) -> Interval:
 def _sum(order: int, s: Interval, q: Interval, lower: bool = False) -> Array:
     """Upper bound of S_j over intervals of s and q; or a lower one of ζ(s, q)."""
     xp = namespace(*s, *q)
-    negative = (-s[1], -s[0])
-    total = xp.zeros(np.shape(s[0]))
-    for k in range(_TERMS):
-        t = _raised(q, k)
-        log = SMOOTH["log"].range(*t)
-        term = SMOOTH["exp"].range(*interval_product(negative, log))
-        if lower:
-            total = down(total + term[0], 2)
-            continue
-        total = up(total + times(term[1], magnitude_of(log) ** order), 8)
+    first = np.arange(float(_TERMS)).reshape(-1, *np.ones(np.ndim(q[0]), int))
+    t = down(q[0] + first), up(q[1] + first)
+    log = SMOOTH["log"].range(*t)
+    terms = SMOOTH["exp"].range(*interval_product((-s[1], -s[0]), log))
     if lower:
         # A sum of decreasing terms is more than the integral from the first of them on.
-        start = _raised(q, _TERMS)
-        tail = _integral(0, s[1], SMOOTH["log"].range(start[1], start[1]), lower=True)
-        return down(total + tail, 2)
-    start = _raised(q, _TERMS - 1)
-    return up(total + _integral(order, s[0], SMOOTH["log"].range(start[0], start[0])), 4)
+        start = up(q[1] + _TERMS)
+        tail = _integral(0, s[1], SMOOTH["log"].range(start, start), lower=True)
+        return down(xp.sum(terms[0], axis=0) + tail, _TERMS + 4)
+    total = xp.sum(times(terms[1], magnitude_of(log) ** order), axis=0)
+    start = down(q[0] + (_TERMS - 1))
+    tail = _integral(order, s[0], SMOOTH["log"].range(start, start))
+    return up(total + tail, _TERMS + 8)
 
 
 def _integral(order: int, s: Array, log: Interval, lower: bool = False) -> Array:
     """The integral of log^j t t^-s from where the logarithm is that on."""
-    rest = down(s - 1.0) if not lower else up(s - 1.0)
+    xp = namespace(s, *log)
+    converges = s > 1
+    rest = xp.where(converges, up(s - 1.0) if lower else down(s - 1.0), 1.0)
     power = SMOOTH["exp"].range(*interval_product((-rest, -rest), log))
     if lower:
-        return down(power[0] / rest, 2)
+        return xp.where(converges, down(power[0] / rest, 2), 0.0)
     top, inverse = log[1], up(1.0 / rest)
     factor = inverse
     if order == 1:
         factor = inverse * (top + inverse)
     if order == 2:
         factor = inverse * (top * top + 2 * inverse * (top + inverse))
-    return up(times(power[1], factor), 16)
+    return xp.where(converges, up(times(power[1], factor), 16), np.inf)
 
 
 define(

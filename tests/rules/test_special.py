@@ -112,3 +112,23 @@ def test_parameters_outside():
         smooth(special.zeta, 0.1, box(1.0, 2.0)).certificate(1.5, 1.5)
     with pytest.raises(jaxsmooth.UnsupportedPrimitiveError, match="no derivative in them"):
         smooth(special.betainc, 0.1, box(1.0, 2.0)).certificate(1.5, 1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("f", "lo", "hi", "outside"),
+    [
+        (special.zeta, (1.5, 0.4), (3.0, 4.0), (0.5, 0.4)),
+        pytest.param(special.gammainc, (1.2, 0.2), (3.0, 5.0), (-1.2, 0.2), marks=pytest.mark.slow),
+    ],
+)
+def test_traced_sets_of_parameters(f, lo, hi, outside):
+    """Like known ones; where they may leave the domain nothing is finite."""
+
+    def constants(lo, hi):
+        sets = (box(lo[0], hi[0]), box(lo[1], hi[1]))
+        certificate = smooth(f, 0.1, sets).certificate(jnp.ones(2), jnp.ones(2))
+        return certificate.lipschitz, certificate.smoothness
+
+    traced = jax.jit(constants)
+    np.testing.assert_allclose(traced(np.array(lo), np.array(hi)), constants(lo, hi), rtol=1e-2)
+    assert np.all(np.isinf(traced(np.array(outside), np.array(hi))))
