@@ -23,8 +23,8 @@ from jax.extend.core import primitives as p
 from jaxsmooth.program.graph import Atom, Equation, Value
 from jaxsmooth.program.layout import Producers, origin, producer
 from jaxsmooth.program.match import Composite
-from jaxsmooth.program.regions import UNIVARIATE, Steps
 from jaxsmooth.program.simplify import numbers
+from jaxsmooth.program.steps import UNIVARIATE, Steps
 
 INTERPOLATION = Primitive("interpolation")
 """Operands are the points, the knots, the values at them, and those beyond them.

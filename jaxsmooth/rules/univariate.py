@@ -31,7 +31,7 @@ from jaxsmooth.math.piecewise import Piecewise, Seam, piecewise
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.univariate import Operation, Univariate
 from jaxsmooth.program.graph import Equation
-from jaxsmooth.program.regions import UNIVARIATE
+from jaxsmooth.program.steps import UNIVARIATE
 from jaxsmooth.rules.elementwise import image, leaves_domain, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
