@@ -82,7 +82,14 @@ IMAGES = (2, 4, 4, 1)
 
 
 class TestLinen:
-    @pytest.mark.parametrize(("kind", "shape"), [(MLP, (2, 4)), (CNN, IMAGES), (Residual, IMAGES)])
+    @pytest.mark.parametrize(
+        ("kind", "shape"),
+        [
+            (MLP, (2, 4)),
+            pytest.param(CNN, IMAGES, marks=pytest.mark.slow),
+            (Residual, IMAGES),
+        ],
+    )
     def test_trained_weights(self, kind, shape):
         apply, variables, x = module(kind, shape)
         bounds = (fixed(variables), box(x - 0.3, x + 0.3))

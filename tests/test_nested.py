@@ -24,9 +24,14 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("kernel", sorted(KERNELS))
+LIFTS = [("plain", k) for k in sorted(KERNELS)] + [
+    pytest.param("vmap", k, marks=[pytest.mark.slow] * (k not in ("minimax", "c2")))
+    for k in sorted(KERNELS)
+]
+
+
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-@pytest.mark.parametrize("lift", ["plain", "vmap"])
+@pytest.mark.parametrize(("lift", "kernel"), LIFTS)
 def test_no_second_smoothing(name, kernel, lift):
     """f_eps of f_eps is f_eps, with the constants that were proved for it (nearly)."""
     x = jax.random.uniform(jax.random.key(0), (6, 8), minval=-1.0)

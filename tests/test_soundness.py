@@ -23,7 +23,7 @@ from tests.soundness.coverage import primitives_drawn
 from tests.soundness.programs import Program, draw
 from tests.soundness.regions import Ball, Region
 
-BLOCKS, BLOCK = 5, 4
+BLOCKS, BLOCK = 4, 4
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

@@ -209,7 +209,7 @@ class TestTraced:
         ("f", "bounds"),
         [
             (dense, lambda r: (ball(r), box(0.0, 1.0))),
-            (dense, lambda r: (ball(3.0), box(-r, r))),
+            pytest.param(dense, lambda r: (ball(3.0), box(-r, r)), marks=pytest.mark.slow),
             pytest.param(dense, lambda r: (linf_ball(r), ball(1.0)), marks=pytest.mark.slow),
             pytest.param(
                 dense,

@@ -18,6 +18,7 @@ from jaxsmooth.math.kernels import KERNELS, accuracy, kernel_named
 
 SCALAR = ["relu", "correction", "absolute"]
 UNSMOOTHED = {"relu": jax.nn.relu, "absolute": jnp.abs, "correction": jnp.zeros_like}
+SIMPLE = KERNELS.keys() - {"minimax", "c2"}
 
 
 @pytest.fixture(params=list(KERNELS))
@@ -185,6 +186,11 @@ def test_second_derivative_at_the_kink(kernel):
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "kernel",
+    ["minimax", "c2", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SIMPLE))],
+    indirect=True,
+)
 def test_second_derivative_of_a_loop(kernel):
     # JAX before 0.12 drops the rules of custom_jvp here: the formulas must do without.
     # The steps pass through the kink and through a tie, exactly.

@@ -66,7 +66,10 @@ def test_error_of_every_value_is_half_its_spread(size):
         np.testing.assert_allclose(away, [-half, half], rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize(("size", "count"), SIZES)
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] < 5)) for pair in SIZES],
+)
 def test_slopes_are_means_of_permutations(size, count):
     x = points(size)
     jacobian = np.asarray(mapped(jax.jacfwd(lambda v: largest_values(v, MU, count)))(x))
@@ -115,6 +118,7 @@ def test_the_largest_is_the_smooth_maximum():
     assert order_smoothness(5, 1) == pytest.approx(simplex_smoothness(5))
 
 
+@pytest.mark.slow
 def test_derivative_in_the_accuracy():
     x = points(4, 60)
     derivative = mapped(jax.jacfwd(lambda m, v: largest_values(v, m, 4)), (None, 0))(MU, x)

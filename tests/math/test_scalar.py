@@ -19,15 +19,13 @@ from jaxsmooth.math.special import SPECIAL, polygamma, zeta
 
 # Parameters on all sides of those where limits at the ends of the domain change, and some
 # between which turning points appear, meet and vanish.
-SHAPES = (0.3, 1.0, 1.4, 2.0, 2.7, 9.0)
 PAIRS = (
-    (0.3, 0.3), (0.3, 2.7), (1.0, 1.0), (1.0, 2.0), (2.7, 1.0), (1.4, 2.0), (1.5, 1.5), (2.0, 2.0),
-    (9.0, 0.3), (9.0, 1.4), (2.7, 9.0),
+    (0.3, 0.3), (0.3, 2.7), (1.0, 1.0), (2.7, 1.0), (1.4, 2.0), (1.5, 1.5), (9.0, 1.4), (2.7, 9.0),
 )  # fmt: skip
 WITH_PARAMETERS = {
     **{f"polygamma[{n}]": polygamma(n) for n in (0, 1, 2, 5)},
     **{f"zeta[{s}]": zeta(s) for s in (1.1, 3.5)},
-    **{f"gammainc[{a}]": incomplete_gamma(a) for a in (*SHAPES, 60.0)},
+    **{f"gammainc[{a}]": incomplete_gamma(a) for a in (0.3, 1.0, 1.4, 2.0, 2.7, 60.0)},
     **{f"gammaincc[{a}]": incomplete_gamma(a, upper=True) for a in (0.3, 2.7)},
     **{f"betainc[{a}, {b}]": incomplete_beta(a, b) for a, b in PAIRS},
 }

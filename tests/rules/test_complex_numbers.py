@@ -77,7 +77,12 @@ SMOOTH = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+LARGE = {"many batches", "unknown kernel"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in SMOOTH]
+)
 def test_sound(name):
     f, sets = SMOOTH[name]
     check(lambda *xs: parts(f(*xs)), *sets)

@@ -60,7 +60,12 @@ def _riccati(cost):
     return dynamics.T @ cost @ (dynamics - control @ gain) + jnp.eye(2)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+LARGE = {"with points that vary"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in LOSSES]
+)
 def test_values_and_derivatives(name):
     check(*LOSSES[name], points=20)
 
