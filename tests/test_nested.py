@@ -51,7 +51,13 @@ def test_no_second_smoothing(name, kernel, lift):
     assert proved.smoothness * 0.999 <= certificate.smoothness <= proved.smoothness * factor * 1.01
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+# They are written with others that are looked at.
+LIKE = {"abs", "min"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LIKE)) for n in sorted(FUNCTIONS)]
+)
 def test_constants_hold(name):
     with jax.enable_x64(True):
         inner = smooth(FUNCTIONS[name], 0.2, BOX)

@@ -193,6 +193,7 @@ class TestTraced:
         quotient = (constant(0.1001) - constant(0.0999)) / 0.0002
         assert abs(slope - quotient) <= 0.01 * abs(quotient)
 
+    @pytest.mark.slow
     def test_traced_bounds_and_weights(self):
         layer, x = arguments()
 

@@ -18,7 +18,7 @@ from jaxsmooth.math.kernels import KERNELS, accuracy, kernel_named
 
 SCALAR = ["relu", "correction", "absolute"]
 UNSMOOTHED = {"relu": jax.nn.relu, "absolute": jnp.abs, "correction": jnp.zeros_like}
-SIMPLE = KERNELS.keys() - {"minimax", "c2"}
+OTHERS = KERNELS.keys() - {"minimax"}
 
 
 @pytest.fixture(params=list(KERNELS))
@@ -188,7 +188,7 @@ def test_second_derivative_at_the_kink(kernel):
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     "kernel",
-    ["minimax", "c2", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SIMPLE))],
+    ["minimax", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(OTHERS))],
     indirect=True,
 )
 def test_second_derivative_of_a_loop(kernel):

@@ -68,7 +68,7 @@ def test_error_of_every_value_is_half_its_spread(size):
 
 @pytest.mark.parametrize(
     ("size", "count"),
-    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair[0] < 5)) for pair in SIZES],
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (pair != (5, 5))) for pair in SIZES],
 )
 def test_slopes_are_means_of_permutations(size, count):
     x = points(size)

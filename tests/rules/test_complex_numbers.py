@@ -77,7 +77,7 @@ SMOOTH = {
 }  # fmt: skip
 
 
-LARGE = {"many batches", "unknown kernel"}
+LARGE = {"many batches", "unknown kernel", "convolve"}
 
 
 @pytest.mark.parametrize(
