@@ -28,7 +28,7 @@ from jaxsmooth.math.families import SMOOTH
 from jaxsmooth.math.range import Range
 from jaxsmooth.math.special import polygamma, special
 from jaxsmooth.rules.many import Interval, SeveralVariablesRule
-from jaxsmooth.rules.parametric import ParametricRule, WhereKnownRule
+from jaxsmooth.rules.parametric import ParametricRule, where_known
 from jaxsmooth.rules.registry import Local, define
 
 # Parts of the parameter's range.
@@ -221,5 +221,5 @@ def _largest_logarithmic(c: Array, x: Interval) -> Array:
 
 
 _KNOWN = ParametricRule("the first one is", "the first argument must be positive")
-define(WhereKnownRule(_KNOWN, IncompleteGammaRule(False)), p.igamma_p)
-define(WhereKnownRule(_KNOWN, IncompleteGammaRule(True)), p.igammac_p)
+define(where_known(_KNOWN, IncompleteGammaRule(False)), p.igamma_p)
+define(where_known(_KNOWN, IncompleteGammaRule(True)), p.igammac_p)

@@ -19,12 +19,12 @@ from jax.extend.core import primitives as p
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
 from jaxsmooth.math import scalar
-from jaxsmooth.math.array import Array, down, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, add, elementwise_response, scale
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.elementwise import exponent_of, magnitude_of
 from jaxsmooth.rules.products import PowRule, interval_product, mixed_response, sum_responses
-from jaxsmooth.rules.registry import Local, Rule, define
+from jaxsmooth.rules.registry import EitherRule, Local, Rule, define
 
 Interval = tuple[Array, Array]
 _LOG = scalar.FACTS["log"]
@@ -114,6 +114,10 @@ class PowerRule(SeveralVariablesRule):
                 "a positive constant)."
             )
 
+    def leaves_domain(self, eq: Local) -> bool:
+        # Known ranges have been checked.
+        return is_traced(eq.ranges[0].lo)
+
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         x, y = operands
         return _EXP.range(*_product(y, _LOG.range(*x)))
@@ -134,29 +138,6 @@ class PowerRule(SeveralVariablesRule):
             (0, 1): magnitude_of(_product(to(-1.0), mixed)),
             (1, 1): magnitude_of(_product(to(0.0), log, log)),
         }
-
-
-class AnyPowerRule(Rule):
-    """pow: one known exponent, or any over a positive base."""
-
-    def __init__(self) -> None:
-        self.one, self.any = PowRule(), PowerRule()
-
-    def _rule(self, eq: Local) -> Rule:
-        return self.any if exponent_of(eq) is None else self.one
-
-    def range(self, eq: Local) -> list[Range]:
-        return self._rule(eq).range(eq)
-
-    def first_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Magnitude | None]:
-        return self._rule(eq).first_order(eq, magnitudes)
-
-    def second_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Response | None]:
-        return self._rule(eq).second_order(eq, magnitudes)
 
 
 class AngleRule(SeveralVariablesRule):
@@ -264,6 +245,8 @@ class PolynomialRule(SeveralVariablesRule):
         return found
 
 
-define(AnyPowerRule(), p.pow_p)
+_ONE_EXPONENT, _ANY_EXPONENT = PowRule(), PowerRule()
+# One known exponent, or any over a positive base.
+define(EitherRule(lambda eq: _ANY_EXPONENT if exponent_of(eq) is None else _ONE_EXPONENT), p.pow_p)
 define(AngleRule(), p.atan2_p)
 define(PolynomialRule(), primitive("polynomial_p"))

@@ -5,8 +5,6 @@ These parameters need not be the same at all entries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jax.extend.core import primitives as p
 
@@ -14,10 +12,8 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.families import entrywise
-from jaxsmooth.math.magnitude import Magnitude, Response
-from jaxsmooth.math.range import Range
 from jaxsmooth.rules.elementwise import ScalarRule
-from jaxsmooth.rules.registry import Local, Rule, define
+from jaxsmooth.rules.registry import EitherRule, Local, Rule, define
 
 
 def known_parameters(eq: Local) -> list[np.ndarray] | None:
@@ -58,30 +54,9 @@ class ParametricRule(ScalarRule):
         return found
 
 
-class WhereKnownRule(Rule):
+def where_known(known: Rule, otherwise: Rule) -> Rule:
     """One rule where all operands but the last are known, another one where they are not."""
-
-    def __init__(self, known: Rule, otherwise: Rule):
-        self._known, self._otherwise = known, otherwise
-
-    def _rule(self, eq: Local) -> Rule:
-        return self._otherwise if known_parameters(eq) is None else self._known
-
-    def range(self, eq: Local) -> list[Range]:
-        return self._rule(eq).range(eq)
-
-    def leaves_domain(self, eq: Local) -> bool:
-        return self._rule(eq).leaves_domain(eq)
-
-    def first_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Magnitude | None]:
-        return self._rule(eq).first_order(eq, magnitudes)
-
-    def second_order(
-        self, eq: Local, magnitudes: Sequence[Magnitude | None]
-    ) -> list[Response | None]:
-        return self._rule(eq).second_order(eq, magnitudes)
+    return EitherRule(lambda eq: otherwise if known_parameters(eq) is None else known)
 
 
 _NO_DERIVATIVE = "; JAX has no derivative in them, so that no smoothed function would have one"

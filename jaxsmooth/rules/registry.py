@@ -125,6 +125,29 @@ class Rule:
         return [None] * len(eq.equation.outputs)
 
 
+class EitherRule(Rule):
+    """The rule that ``choose(eq)`` gives: one of several, by what is known of the operands."""
+
+    def __init__(self, choose: Callable[[Local], Rule]):
+        self._choose = choose
+
+    def range(self, eq: Local) -> list[Range]:
+        return self._choose(eq).range(eq)
+
+    def leaves_domain(self, eq: Local) -> bool:
+        return self._choose(eq).leaves_domain(eq)
+
+    def first_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Magnitude | None]:
+        return self._choose(eq).first_order(eq, magnitudes)
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        return self._choose(eq).second_order(eq, magnitudes)
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """How one equation is smoothed.

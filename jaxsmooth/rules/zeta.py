@@ -24,7 +24,7 @@ from jaxsmooth.math.array import Array, down, is_traced, namespace, times, up
 from jaxsmooth.math.families import SMOOTH
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.many import Interval, SeveralVariablesRule
-from jaxsmooth.rules.parametric import ParametricRule, WhereKnownRule
+from jaxsmooth.rules.parametric import ParametricRule, where_known
 from jaxsmooth.rules.products import interval_product
 from jaxsmooth.rules.registry import Local, define
 
@@ -109,6 +109,6 @@ def _integral(order: int, s: Array, log: Interval, lower: bool = False) -> Array
 
 
 define(
-    WhereKnownRule(ParametricRule("the exponent is", "the exponent must be above 1"), ZetaRule()),
+    where_known(ParametricRule("the exponent is", "the exponent must be above 1"), ZetaRule()),
     p.zeta_p,
 )

@@ -61,6 +61,10 @@ JUMPING = {
     "a function of one variable": lambda x: jnp.where(
         jnp.isnan(jnp.tanh(jnp.maximum(jnp.arcsin(2 * x), 0.0)) + x[0]), 0.0, x[::-1]
     ),
+    "a power": lambda x: jnp.where(jnp.isnan(x**1.5), 0.0, x[::-1]),
+    "a special function": lambda x: jnp.where(
+        jnp.isnan(jax.scipy.special.gammainc(2.0, x)), 0.0, x[::-1]
+    ),
     "through a loop": repeated,
     "from a loop": stacked,
     "rounded": lambda x: x * jnp.floor(0.5 + 0.1 * jnp.tanh(jnp.log(x) + x[::-1])),
