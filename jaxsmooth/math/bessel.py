@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxsmooth.math.array import Array
 from jaxsmooth.math.enclosure import Derivative, ScalarFunction, SmoothFunction
-from jaxsmooth.math.special import special
+from jaxsmooth.math.special import either, special
 
 # Zeros of the first three derivatives of e^{-x} I₁(x), and the values before differentiation.
 _TURNS = (
@@ -109,7 +109,7 @@ _FUNCTIONS: tuple[ScalarFunction, ...] = (
         "bessel_i1e",
         (
             Derivative(
-                lambda xp, x: _functions(xp, x)[1],
+                either("i1e"),
                 (0.0, 0.0),
                 ((0.0, 0.0), *_odd(*_TURNS[0])),
                 units=64,

@@ -171,14 +171,16 @@ class UnivariateRule(KinkRule):
         )
         assert eq.kernel is not None
         xp = namespace(active, x.lo)
+        # How far relu_ν' is from the step: a half, but for kernels that err on one side.
         over = 0.5 if eq.kernel.lower + eq.kernel.upper >= 0 else 1.0
         found = magnitude_of(function.slope(x.lo, x.hi))
         largest = up(found + over * sum(abs(k.jump) for k in kinks), len(kinks) + 2)
         by_piece = found
         for i in range(len(kinks) + 1):
             # An active element feels the transitions at all kinks, not only those it reaches.
-            before = [min(-k.jump, 0.0) for k in kinks[:i]] + [min(k.jump, 0.0) for k in kinks[i:]]
-            above = [max(-k.jump, 0.0) for k in kinks[:i]] + [max(k.jump, 0.0) for k in kinks[i:]]
+            pushes = [-k.jump for k in kinks[:i]] + [k.jump for k in kinks[i:]]
+            below = over * sum(min(push, 0.0) for push in pushes)
+            above = over * sum(max(push, 0.0) for push in pushes)
             lo, hi, parts = x.lo, x.hi, []
             if i > 0:
                 lo = xp.maximum(lo, kinks[i - 1].location + kinks[i - 1].width)
@@ -189,7 +191,7 @@ class UnivariateRule(KinkRule):
             parts.append(((xp.minimum(lo, hi), hi), lo <= hi))
             for (first, last), there in parts:
                 low, high = function.slope(first, last)
-                low, high = low + over * sum(before), high + over * sum(above)
+                low, high = low + below, high + above
                 size = up(xp.maximum(abs(low), abs(high)), len(kinks) + 4)
                 by_piece = xp.where(there, xp.maximum(by_piece, size), by_piece)
         return xp.where(active, xp.minimum(by_piece, largest), found)
