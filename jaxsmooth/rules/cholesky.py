@@ -45,6 +45,9 @@ _HALF = math.sqrt(0.5) * (1 + 2.0**-50)
 class CholeskyRule(OfMatrices):
     """The lower factor of every matrix."""
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges
+
     def positive(self, eq: Local) -> tuple[System, Inverses, Array, Array]:
         """The matrices, their inverses, L at the centers, and bounds of ‖LLᵀ - C‖_F.
 

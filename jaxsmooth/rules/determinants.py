@@ -122,6 +122,9 @@ def _least(a: Array, b: Array) -> Array:
 class LogDetRule(OfMatrices):
     """factor·log|det S|."""
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges
+
     def range(self, eq: Local) -> list[Range]:
         system, inverses = self.regular(eq)
         factor, matrices = eq.params["factor"], system.matrices
@@ -179,10 +182,8 @@ class SignRule(OfMatrices):
     """The sign of det S: one number as long as no S is singular."""
 
     def range(self, eq: Local) -> list[Range]:
-        system, inverses = self.regular(eq)
-        _, error, sign = log_determinants(system.matrices.center, inverses.norms)
-        xp = namespace(error, inverses.norms)
-        known = xp.isfinite(error) & xp.isfinite(inverses.norms)
+        sign, known = self._sign(eq)
+        xp = namespace(sign, known)
         lo, hi = (self.shaped(eq, xp.where(known, sign, end)) for end in (-1.0, 1.0))
         nothing = np.zeros(eq.leaves)
         rest = norm2(hi - lo)
@@ -191,8 +192,28 @@ class SignRule(OfMatrices):
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
-        self.regular(eq)
-        return [None]
+        m, jumps = self.change(eq, magnitudes), self._jumps(eq)
+        return [None if m is None or jumps is None else self.linear(eq, m, jumps)]
+
+    def second_order(
+        self, eq: Local, magnitudes: Sequence[Magnitude | None]
+    ) -> list[Response | None]:
+        m, jumps = self.change(eq, magnitudes), self._jumps(eq)
+        return [None if m is None or jumps is None else self.bilinear(eq, m, jumps)]
+
+    def _sign(self, eq: Local) -> tuple[Array, Array]:
+        """The signs at the centers, and whether they are proved to be those of all."""
+        system, inverses = self.regular(eq)
+        _, error, sign = log_determinants(system.matrices.center, inverses.norms)
+        xp = namespace(error, inverses.norms)
+        return sign, xp.isfinite(error) & xp.isfinite(inverses.norms)
+
+    def _jumps(self, eq: Local) -> Array | None:
+        """Bounds of the derivatives: infinite where the sign may jump, None where none does."""
+        _, known = self._sign(eq)
+        # Ranges that are not traced are proved to hold no singular matrix.
+        xp = namespace(known)
+        return None if xp is np else xp.where(known, 0.0, np.inf)
 
 
 class DetRule(OfMatrices):

@@ -118,6 +118,9 @@ class ExponentialRule(HolomorphicRule):
 class ReciprocalRule(HolomorphicRule):
     """1/z, with |f'| = 1/|z|² and |f''| = 2/|z|³."""
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges
+
     def least(self, eq: Local) -> Array:
         """Lower bound of |z| over the range of every element.
 

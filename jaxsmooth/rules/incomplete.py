@@ -59,9 +59,8 @@ class IncompleteGammaRule(SeveralVariablesRule):
                 "negative, or bounds of the first are infinite. Give tighter bounds."
             )
 
-    def leaves_domain(self, eq: Local) -> bool:
-        # Known ranges have been checked.
-        return is_traced(*(r.lo for r in eq.ranges))
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges
 
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         (alo, ahi), (xlo, xhi) = operands

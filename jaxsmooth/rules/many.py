@@ -19,7 +19,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
 from jaxsmooth.math import scalar
-from jaxsmooth.math.array import Array, down, is_traced, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, down, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, add, elementwise_response, scale
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.elementwise import exponent_of, magnitude_of
@@ -114,9 +114,8 @@ class PowerRule(SeveralVariablesRule):
                 "a positive constant)."
             )
 
-    def leaves_domain(self, eq: Local) -> bool:
-        # Known ranges have been checked.
-        return is_traced(eq.ranges[0].lo)
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges[:1]
 
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         x, y = operands
@@ -190,9 +189,9 @@ class AngleRule(SeveralVariablesRule):
         xp = namespace(square)
         root = up(1 / xp.sqrt(square), 4)
         y, x = eq.ranges
+        # At the origin 0/0 stands for an infinite slope: 0·(1/0) would be none.
         return [
-            xp.minimum(root, up(x.absmax / square, 4)),
-            xp.minimum(root, up(y.absmax / square, 4)),
+            xp.where(square > 0, xp.minimum(root, up(r.absmax / square, 4)), np.inf) for r in (x, y)
         ]
 
     def curvatures(self, eq: Local) -> dict[tuple[int, int], Array]:

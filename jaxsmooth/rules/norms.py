@@ -272,6 +272,9 @@ class SquaresRule(_Slices, Rule):
 class NormalisedRule(_Slices, Rule):
     """z / √(a Σ z² + c) along axes."""
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return () if self.offset(eq) > 0 else eq.ranges
+
     def inverse(self, eq: Local) -> Array:
         """Largest 1/s of every slice, kept dimensions.
 

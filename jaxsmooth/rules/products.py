@@ -121,6 +121,9 @@ class DivRule(Rule):
 
         return eq.once("reciprocal", compute)
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges[1:]
+
     def as_product(self, eq: Local) -> Local:
         return eq.view([eq.ranges[0], self.reciprocal(eq)], (0, 1))
 

@@ -101,9 +101,13 @@ class Rule:
         """Ranges of the results."""
         raise NotImplementedError
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        """Ranges that are refused where they are known and reach out of the rule's domain."""
+        return ()
+
     def leaves_domain(self, eq: Local) -> bool:
         """Whether a result may be no number, or infinite, where all operands are numbers."""
-        return False
+        return is_traced(*(end for r in self.guarded(eq) for end in (r.lo, r.hi)))
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -133,6 +137,9 @@ class EitherRule(Rule):
 
     def range(self, eq: Local) -> list[Range]:
         return self._choose(eq).range(eq)
+
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return self._choose(eq).guarded(eq)
 
     def leaves_domain(self, eq: Local) -> bool:
         return self._choose(eq).leaves_domain(eq)

@@ -64,6 +64,9 @@ class SystemRule(Rule):
 
     # What follows.
 
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return [r for i, r in enumerate(eq.ranges) if i != self.side(eq)]
+
     def found(self, eq: Local) -> tuple[System, Inverses]:
         """The matrices and their inverses.
 

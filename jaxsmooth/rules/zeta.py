@@ -22,6 +22,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, is_traced, namespace, times, up
 from jaxsmooth.math.families import SMOOTH
+from jaxsmooth.math.range import Range
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.many import Interval, SeveralVariablesRule
 from jaxsmooth.rules.parametric import ParametricRule, where_known
@@ -45,9 +46,8 @@ class ZetaRule(SeveralVariablesRule):
                 "positive. Give tighter bounds."
             )
 
-    def leaves_domain(self, eq: Local) -> bool:
-        # Known ranges have been checked.
-        return is_traced(*(r.lo for r in eq.ranges))
+    def guarded(self, eq: Local) -> Sequence[Range]:
+        return eq.ranges
 
     def bounds(self, eq: Local, operands: Sequence[Interval]) -> Interval:
         s, q = operands

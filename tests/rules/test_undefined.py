@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxsmooth import CertificationError, DiscontinuityError, anything, box, smooth
+from tests.soundness.evaluation import QUICK
+from tests.soundness.guards import PARTIAL
 from tests.soundness.trees import attack
 
 
@@ -95,13 +98,52 @@ def test_data_that_may_be_no_number():
     assert certificate.lipschitz >= 4
 
 
+def constants(f, radius):
+    """ℓ and L over boxes whose radius is traced."""
+
+    def traced(r):
+        found = smooth(f, 0.1, box(-r, r)).certificate(jnp.ones(2))
+        return jnp.stack([found.lipschitz, found.smoothness])
+
+    return jax.jit(jnp.vectorize(traced, signature="()->(2)"), compiler_options=QUICK)(radius)
+
+
 def test_traced_sets():
     """With bounds that are traced only functions of all of the line give numbers for sure."""
+    guarded = constants(lambda x: jnp.where(jnp.isnan(jnp.exp(x)), 0.0, x), 1.0)
+    assert guarded[0] == pytest.approx(1.0)
 
-    def constant(f, radius):
-        return smooth(f, 0.1, box(-radius, radius)).certificate(jnp.ones(3)).lipschitz
 
-    guarded = jax.jit(lambda r: constant(lambda x: jnp.where(jnp.isnan(jnp.exp(x)), 0.0, x), r))
-    assert guarded(1.0) == pytest.approx(1.0)
+FAST = ("log", "power 1.5", "x/y")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in PARTIAL]
+)
+def test_traced_sets_of_functions_with_an_end(name):
+    partial = PARTIAL[name]
+
+    def guarded(x):
+        return jnp.where(jnp.isfinite(partial(x)), x[::-1], 0.0)
+
+    for f in (guarded, partial):
+        with pytest.raises((DiscontinuityError, CertificationError)):
+            smooth(f, 0.1, box(-2.0, 2.0)).certificate(jnp.ones(2))
     with pytest.raises((DiscontinuityError, CertificationError)):
-        jax.jit(lambda r: constant(JUMPING["isnan"], r))(1.0)
+        constants(guarded, 2.0)
+    try:
+        found = constants(partial, 2.0)
+    except (DiscontinuityError, CertificationError):
+        return
+    assert np.isinf(found).any()
+
+
+def test_sign_of_a_determinant_over_traced_sets():
+    """It jumps where a matrix is singular, which no radius of the second call excludes."""
+
+    def f(x):
+        return jnp.linalg.slogdet(jnp.eye(2) + jnp.outer(x, jnp.cos(x)))[0] * x
+
+    within, beyond = constants(f, jnp.array([0.1, 3.0]))
+    assert within[0] == pytest.approx(1.0)
+    assert np.isinf(beyond).all()

@@ -19,6 +19,7 @@ from jax import lax
 from tests.soundness.choices import Choices, array, flag, pick
 from tests.soundness.complexes import COMPLEX
 from tests.soundness.functions import ALGEBRA, KINKED, REDUCTIONS, SMOOTH, STRUCTURE, WHOLE
+from tests.soundness.guards import GUARDED
 
 Shape = tuple[int, ...]
 
@@ -160,7 +161,7 @@ def parametric_relu(choices: Choices, shape: Shape) -> Step | None:
 def whole(choices: Choices, shape: Shape) -> Step | None:
     if not shape or 0 in shape:
         return None
-    table = pick(choices, [REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, ALGEBRA])
+    table = pick(choices, [REDUCTIONS, WHOLE, STRUCTURE, COMPLEX, ALGEBRA, GUARDED])
     name = pick(choices, sorted(table))
     use = table[name]
     return Step(name, lambda _, x: use(x))
