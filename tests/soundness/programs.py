@@ -34,7 +34,7 @@ class Program:
         argnums: the arguments to certify for; None for all.
         options: eps, kernel, allocation and norm.
         double: whether it runs in 64 bits.
-        traced: whether eps is to be a tracer.
+        traced: whether eps is to be a tracer, in short programs: XLA compiles their analysis.
         reverse: whether JAX can differentiate it in reverse mode.
         forward: whether in forward mode; it can in one of them.
         free: the arguments that are not fixed; None for all.
@@ -227,7 +227,7 @@ def draw(choices: Choices, skip: frozenset[int] = frozenset()) -> Program:
         argnums=argnums,
         options=options,
         double=double,
-        traced=flag(form, 4) and not _has_loops(function, arguments, double),
+        traced=flag(form, 4) and depth <= 2 and not _has_loops(function, arguments, double),
         reverse=reverse,
         forward=forward,
         free=free,
