@@ -62,8 +62,10 @@ class _Pass:
         self.mu = mu
         self.ranges: dict[Value, Range] = {}
         self.changes: dict[Value, Perturbation] = {}
-        # Values that may not be numbers, as log(x) where x may be negative.
+        # Values that may not be numbers, as log(x) where x may be negative, and those that
+        # may be infinite, as what a mask fills with infinities.
         self.undefined: set[Value] = set()
+        self.infinite: set[Value] = set()
         # Values known at the current steps of loops, and these steps.
         self.current: dict[Value, Any] = {}
         self.positions: list[int] = []
@@ -148,6 +150,10 @@ class _Pass:
     def _local(
         self, equation: Equation, ranges: list[Range], known: list[Any], by_step: bool
     ) -> Local:
+        irregular = [
+            _irregular(r) if k is not None else (a in self.undefined, a in self.infinite)
+            for a, r, k in zip(equation.inputs, ranges, known, strict=True)
+        ]
         felt = [v in self.normal.varies for v in equation.outputs]
         # What rules keep from pass to pass must not depend on what the step makes known.
         static = {} if by_step else self.problem.static.setdefault(equation, {})
@@ -164,7 +170,8 @@ class _Pass:
             static,
             kernel=None if self.problem.exact else self.problem.kernel,
             felt=felt,
-            undefined=[isinstance(a, Value) and a in self.undefined for a in equation.inputs],
+            undefined=[nan for nan, _ in irregular],
+            infinite=[infinite for _, infinite in irregular],
         )
 
     def equation(self, equation: Equation) -> None:
@@ -180,9 +187,7 @@ class _Pass:
         local = self._local(equation, ranges, known, by_step)
         results = self._range(rule, local)
         local.results = results
-        if any(local.undefined) or rule.leaves_domain(local):
-            floats = (v for v in equation.outputs if jnp.issubdtype(v.dtype, jnp.floating))
-            self.undefined.update(floats)
+        self._note_results(rule, local)
         index = self.indices.get(equation)
         if self.collecting:
             self._collect(equation, results)
@@ -219,6 +224,29 @@ class _Pass:
             if response is not None:
                 self.ledger.response(equation, i, response, leaves, parts, repeated)
         self.write(equation, results, [_sum(p) if p else None for p in after])
+
+    def _note_results(self, rule: Rule, local: Local) -> None:
+        """Note which results may be no numbers, or infinite."""
+        infinite = any(local.infinite)
+        undefined = any(local.undefined) or rule.leaves_domain(local)
+        undefined = undefined or (infinite and not rule.carries(local))
+        for value, r in zip(local.equation.outputs, local.results, strict=True):
+            if jnp.issubdtype(value.dtype, jnp.floating):
+                self.note(value, undefined, infinite and not _is_bounded(r))
+
+    def note(self, value: Value, undefined: bool, infinite: bool) -> None:
+        """Note that a value may be no number, or infinite."""
+        if undefined:
+            self.undefined.add(value)
+        if infinite:
+            self.infinite.add(value)
+
+    def irregular(self, atom: Atom) -> tuple[bool, bool]:
+        """Whether the atom may be no number, and whether it may be infinite."""
+        known = self.known(atom, atom.shape)
+        if known is not None:
+            return _irregular(self._point(known, atom.shape))
+        return atom in self.undefined, atom in self.infinite
 
     def _range(self, rule: Rule, local: Local) -> list[Range]:
         try:
@@ -390,6 +418,17 @@ def _relative(mu: Array) -> Array:
     xp = namespace(mu)
     top = xp.max(mu, initial=0.0)
     return mu / xp.where(top > 0, top, 1.0)
+
+
+def _irregular(known: Range) -> tuple[bool, bool]:
+    """Whether a known number is none, and whether it is infinite; tracers are neither."""
+    if is_traced(known.lo) or np.isfinite(known.rest):
+        return False, False
+    return bool(np.isnan(known.lo).any()), bool(np.isinf(known.lo).any())
+
+
+def _is_bounded(r: Range) -> bool:
+    return not is_traced(r.lo, r.hi) and bool(np.isfinite(r.lo).all() and np.isfinite(r.hi).all())
 
 
 def _is_number_dtype(known: Any) -> bool:

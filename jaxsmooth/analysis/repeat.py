@@ -24,7 +24,6 @@ class Walk(Protocol):
     positions: list[int]
     collecting: bool
     indices: dict[Equation, int]
-    undefined: set[Value]
 
     def known(self, atom: Atom, shape: tuple[int, ...]) -> Any:
         """The atom's value at the current step, or None."""
@@ -32,6 +31,14 @@ class Walk(Protocol):
 
     def output(self, atom: Atom) -> tuple[Range, Perturbation | None]:
         """The atom's range and change."""
+        ...
+
+    def irregular(self, atom: Atom) -> tuple[bool, bool]:
+        """Whether the atom may be no number, and whether it may be infinite."""
+        ...
+
+    def note(self, value: Value, undefined: bool, infinite: bool) -> None:
+        """Note that a value may be no number, or infinite."""
         ...
 
     def enter(self, value: Value, r: Range, change: Perturbation | None) -> None:
@@ -64,8 +71,9 @@ def _has_sites(walk: Walk, steps: Steps) -> bool:
 
 
 def _pass_on(walk: Walk, passed: Iterable[tuple[Atom, Value]]) -> None:
-    """Note which targets may not be numbers as their sources may not be."""
-    walk.undefined.update(target for source, target in passed if source in walk.undefined)
+    """Note which targets may be no numbers, or infinite, as their sources may be."""
+    for source, target in passed:
+        walk.note(target, *walk.irregular(source))
 
 
 def _walk(walk: Walk, steps: Steps) -> None:

@@ -62,7 +62,7 @@ def largest_values(x: Array, mu: Array, count: int) -> Array:
     """The ``count`` largest values along the last axis, descending, smoothed.
 
     Args:
-      x: values, shape (..., n), real floating point and finite.
+      x: values, shape (..., n), real floating point; infinite ones stay what they are.
       mu: sup error of every value, non-negative, shape (...) or a number; where it is 0
         the values are exact.
       count: how many, 1 <= count <= n.
@@ -81,13 +81,14 @@ def largest_values(x: Array, mu: Array, count: int) -> Array:
     dtype, working = working_dtype(x)
     x = jnp.asarray(x, working)
     size = x.shape[-1]
-    ordered = -jnp.sort(-x, axis=-1)[..., :count]
+    exact = -jnp.sort(-x, axis=-1)[..., :count]
     spread = order_spread(size, count)
     if spread == 0:
-        return ordered.astype(dtype)
+        return exact.astype(dtype)
     mu = jnp.broadcast_to(accuracy(mu, x.shape[:-1], working), x.shape[:-1])
     positive = mu >= smallest_accuracy(working)
     beta = 2 / spread * jnp.where(positive, mu, 1.0)
+    x, ordered = (_brought_near(values, x, beta[..., None]) for values in (x, exact))
     places = lax.stop_gradient(ordered)
     p = _maximisers(x, places, beta[..., None, None])
     value = _correction(*map(lax.stop_gradient, (x, ordered, beta[..., None], p)))
@@ -96,7 +97,18 @@ def largest_values(x: Array, mu: Array, count: int) -> Array:
     sums = sums - beta[..., None] / 2 * jnp.sum(p * p, axis=-1)
     moving = _difference(sums) + _centre(p) * beta[..., None]
     smooth = places + value + (moving - lax.stop_gradient(moving))
-    return jnp.where(positive[..., None], smooth, ordered).astype(dtype)
+    return jnp.where(positive[..., None] & ~jnp.isinf(exact), smooth, exact).astype(dtype)
+
+
+def _brought_near(values: Array, x: Array, beta: Array) -> Array:
+    """Values with infinite ones beyond all finite ones of x, and as good as any farther."""
+    infinite = jnp.isinf(x)
+    none = jnp.all(infinite, axis=-1, keepdims=True)
+    top = jnp.max(jnp.where(infinite, -jnp.inf, x), axis=-1, keepdims=True)
+    low = jnp.min(jnp.where(infinite, jnp.inf, x), axis=-1, keepdims=True)
+    top, low = (lax.stop_gradient(jnp.where(none, 0.0, end)) for end in (top, low))
+    far = jnp.where(values > 0, top + 4 * beta, low - 4 * beta)
+    return jnp.where(jnp.isinf(values), far, values)
 
 
 def _distances(x: Array, ordered: Array, beta: Array) -> Array:

@@ -39,6 +39,9 @@ class DiscreteRule(Rule):
     def __init__(self, way_out: str):
         self.way_out = way_out
 
+    def carries(self, eq: Local) -> bool:
+        return True
+
     def enclosure(self, eq: Local) -> tuple[Array, Array]:
         """(lo, hi) of the result."""
         shape = eq.equation.outputs[0].shape
@@ -94,13 +97,16 @@ class ComparisonRule(DiscreteRule):
 
 
 class FiniteRule(DiscreteRule):
-    """is_finite: what varies is finite, what is infinite is known to be."""
+    """is_finite: numbers are, also those without bounds."""
 
     def enclosure(self, eq: Local) -> tuple[Array, Array]:
         (x,) = eq.ranges
         xp = namespace(x.lo, x.hi)
-        finite = xp.where(xp.isinf(x.lo) & (x.lo == x.hi), 0.0, 1.0)
-        return finite, finite
+        if not any(eq.infinite):
+            return xp.ones(x.shape), xp.ones(x.shape)
+        bounded = xp.isfinite(x.lo) & xp.isfinite(x.hi)
+        certain = xp.isinf(x.lo) & (x.lo == x.hi)
+        return xp.where(bounded, 1.0, 0.0), xp.where(certain, 0.0, 1.0)
 
 
 class LogicRule(DiscreteRule):
@@ -235,6 +241,9 @@ class RoundingRule(DiscreteRule):
 
 class SelectRule(Rule):
     """select_n(which, *cases) where ``which`` does not change with the arguments."""
+
+    def carries(self, eq: Local) -> bool:
+        return True
 
     def possible(self, eq: Local) -> list[Array]:
         """Where each case may be the one selected."""

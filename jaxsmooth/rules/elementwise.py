@@ -110,6 +110,9 @@ class ScalarRule(Rule):
 class IdentityRule(Rule):
     """A conversion between number types."""
 
+    def carries(self, eq: Local) -> bool:
+        return True
+
     def range(self, eq: Local) -> list[Range]:
         source, target = eq.equation.inputs[0].dtype, eq.equation.outputs[0].dtype
         if keeps_numbers(source, target):

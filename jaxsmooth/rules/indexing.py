@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as p
+from jax.lax import GatherScatterMode
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
@@ -40,6 +41,9 @@ class IndexedRule(Rule):
 
     def __init__(self) -> None:
         self.known = _AtKnownIndices()
+
+    def carries(self, eq: Local) -> bool:
+        return True
 
     def _linear(self, eq: Local) -> Local | None:
         """The equation as one of its first operand, or None where an index is unknown."""
@@ -117,7 +121,51 @@ class IndexedRule(Rule):
 
 
 class GatherRule(IndexedRule):
-    """gather: every index of an array of indices selects for itself."""
+    """gather: every index of an array of indices selects for itself.
+
+    Entries out of range are those next to it, or a number that stands for them.
+    """
+
+    def range(self, eq: Local) -> list[Range]:
+        (found,) = super().range(eq)
+        fill = _fill(eq)
+        if fill is None or np.isnan(fill):
+            return [found]
+        outside = self._outside(eq)
+        if outside is None:
+            xp = namespace(found.lo, found.hi)
+            apart = norm2(abs(found.center - fill))
+            return [
+                enclose(
+                    eq.radii,
+                    xp.minimum(found.lo, fill),
+                    xp.maximum(found.hi, fill),
+                    found.center,
+                    found.gains,
+                    up(found.rest + apart),
+                    up(found.radius + apart),
+                )
+            ]
+        # There the linear equation gives 0.
+        lo, hi, center = (
+            a + np.where(outside, fill, 0.0) for a in (found.lo, found.hi, found.center)
+        )
+        return [enclose(eq.radii, lo, hi, center, found.gains, found.rest, found.radius)]
+
+    def leaves_domain(self, eq: Local) -> bool:
+        fill = _fill(eq)
+        if fill is None or not np.isnan(fill):
+            return False
+        outside = self._outside(eq)
+        return outside is None or bool(outside.any())
+
+    def _outside(self, eq: Local) -> np.ndarray | None:
+        """Which results are out of range; None where the indices are unknown."""
+        linear = self._linear(eq)
+        if linear is None:
+            return None
+        ones = np.ones(linear.ranges[0].shape)
+        return linear.always("outside", lambda: self.known.absolute(linear, ones) == 0)
 
     def _choose(self, eq: Local) -> Any:
         axes = eq.params["dimension_numbers"].start_index_map
@@ -160,8 +208,21 @@ def positions(eq: Local, counts: Sequence[int]) -> np.ndarray:
 
 
 def _no_fill(eq: Local) -> dict[str, Any]:
-    """Fill values other than 0 are for indices out of range, which are not covered."""
+    """Without what stands for entries out of range, so that the equation is linear."""
     return {"fill_value": 0} if "fill_value" in eq.params else {}
+
+
+def _fill(eq: Local) -> float | None:
+    """What stands for entries out of range; None if other entries do."""
+    if eq.params.get("mode") != GatherScatterMode.FILL_OR_DROP:
+        return None
+    value, dtype = eq.params["fill_value"], eq.equation.outputs[0].dtype
+    if value is not None:
+        return float(value)
+    if dtype == np.bool_ or not jnp.issubdtype(dtype, jnp.integer):
+        return 1.0 if dtype == np.bool_ else np.nan
+    limits = jnp.iinfo(dtype)
+    return float(limits.min if limits.min < 0 else limits.max)
 
 
 define(GatherRule(), p.gather_p)

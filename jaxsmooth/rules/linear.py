@@ -118,6 +118,10 @@ class LinearRule(Rule):
 
         return eq.always("rows", compute)
 
+    def carries(self, eq: Local) -> bool:
+        # Two infinities may cancel, an infinity and a number do not.
+        return self.terms(eq) == 1 or (self.terms(eq) == 2 and sum(eq.infinite) == 1)
+
     def combine(self, parts: Sequence[Array]) -> Array:
         """Bound of the result's norm from bounds of what each operand contributes."""
         if len(parts) == 1:

@@ -42,6 +42,7 @@ class Local:
         False for all operands of an equation that only ``stop_gradient`` reads.
       felt: whether the output depends on each result, and it varies.
       undefined: whether the operand may not be a number at all, as log(x) where x may be negative.
+      infinite: whether the operand may be infinite, as what a mask fills with infinities.
       results: ranges of the results, once known.
       memo: for constants that several rules of the equation need.
       kernel: the kernel of the sites; None where f itself is analysed.
@@ -60,6 +61,7 @@ class Local:
     kernel: Kernel | None = None
     felt: Sequence[bool] = ()
     undefined: Sequence[bool] = ()
+    infinite: Sequence[bool] = ()
 
     @property
     def params(self) -> dict[str, Any]:
@@ -88,6 +90,7 @@ class Local:
             self.equation, self.radii, self.leaves, ranges, known, varies, self.static,
             kernel=self.kernel, felt=self.felt,
             undefined=[self.undefined[i] for i in operands] if self.undefined else (),
+            infinite=[self.infinite[i] for i in operands] if self.infinite else (),
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -108,6 +111,10 @@ class Rule:
     def leaves_domain(self, eq: Local) -> bool:
         """Whether a result may be no number, or infinite, where all operands are numbers."""
         return is_traced(*(end for r in self.guarded(eq) for end in (r.lo, r.hi)))
+
+    def carries(self, eq: Local) -> bool:
+        """Whether results are numbers, or infinite, where operands are infinite."""
+        return False
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -143,6 +150,9 @@ class EitherRule(Rule):
 
     def leaves_domain(self, eq: Local) -> bool:
         return self._choose(eq).leaves_domain(eq)
+
+    def carries(self, eq: Local) -> bool:
+        return self._choose(eq).carries(eq)
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -184,6 +194,9 @@ class KinkRule(Rule):
 
     Its ``second_order`` is the response away from the kinks.
     """
+
+    def carries(self, eq: Local) -> bool:
+        return True
 
     def has_kinks(self, equation: Equation) -> bool:
         """Whether the equation has kinks at all."""

@@ -117,6 +117,9 @@ class ScatterRule(Rule):
         self.sign = sign
         self.known = _Known(lax.scatter_add if adds else lax.scatter, adds, sign)
 
+    def carries(self, eq: Local) -> bool:
+        return not self.adds
+
     def linear(self, eq: Local) -> Local | None:
         """The equation at known indices; None where they are unknown."""
         if not self.adds and eq.params.get("update_jaxpr") is not None:
@@ -287,6 +290,9 @@ class _UpdatedSlice(LinearRule):
 
 class DynamicUpdateSliceRule(Rule):
     """dynamic_update_slice(operand, update, *starts)."""
+
+    def carries(self, eq: Local) -> bool:
+        return True
 
     def __init__(self) -> None:
         self.known = _UpdatedSlice()

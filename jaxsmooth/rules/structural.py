@@ -45,6 +45,9 @@ class PartsRule(Rule):
 
         return eq.once("parts", lambda: [part(i) for i in range(len(eq.equation.outputs))])
 
+    def carries(self, eq: Local) -> bool:
+        return True
+
     def range(self, eq: Local) -> list[Range]:
         return [r for rule, part in self.parts(eq) for r in rule.range(part)]
 
@@ -56,6 +59,9 @@ class PartsRule(Rule):
 
 class IdentitiesRule(Rule):
     """Results that are the operands."""
+
+    def carries(self, eq: Local) -> bool:
+        return True
 
     def range(self, eq: Local) -> list[Range]:
         return list(eq.ranges)

@@ -23,12 +23,12 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
-from jaxsmooth.math.array import Array, concretely, is_traced, namespace, up
+from jaxsmooth.math.array import Array, concretely, down, is_traced, namespace, up
 from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.piecewise import Piecewise, Seam, piecewise
-from jaxsmooth.math.range import Range
+from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.math.univariate import Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.steps import UNIVARIATE
@@ -223,7 +223,32 @@ class UnivariateRule(KinkRule):
 
     def range(self, eq: Local) -> list[Range]:
         self.kinks(eq)
-        return [image(eq.radii, self.function(eq), eq.ranges[0], self.slope(eq))]
+        found = image(eq.radii, self.function(eq), eq.ranges[0], self.slope(eq))
+        return [self._with_exceptions(eq, found) if any((*eq.undefined, *eq.infinite)) else found]
+
+    def _exceptions(self, eq: Local) -> tuple[float, ...]:
+        """Values at -∞, ∞ and at what is no number."""
+        points = np.array([-np.inf, np.inf, np.nan])
+        return tuple(self.function(eq).program.evaluate(points).tolist())
+
+    def _with_exceptions(self, eq: Local, found: Range) -> Range:
+        """The range where the variable may be infinite, or no number."""
+        (x,) = eq.ranges
+        xp = namespace(x.lo, x.hi, found.lo, found.hi)
+        low, high = x.lo == -np.inf, x.hi == np.inf
+        certain = xp.isinf(x.lo) & (x.lo == x.hi) & (not any(eq.undefined))
+        lo, hi = xp.where(certain, np.inf, found.lo), xp.where(certain, -np.inf, found.hi)
+        where = (low & (~certain | (x.hi < 0)), high & (~certain | (x.lo > 0)), any(eq.undefined))
+        for value, at in zip(self._exceptions(eq), where, strict=True):
+            if not np.isnan(value):
+                lo = xp.where(at, xp.minimum(lo, down(value, 64)), lo)
+                hi = xp.where(at, xp.maximum(hi, up(value, 64)), hi)
+        # Of what is no number either way nothing is known.
+        lo, hi = xp.where(lo > hi, -np.inf, lo), xp.where(lo > hi, np.inf, hi)
+        return enclose(eq.radii, lo, hi, found.center, np.zeros(eq.leaves), np.inf)
+
+    def carries(self, eq: Local) -> bool:
+        return not np.isnan(self._exceptions(eq)[:2]).any()
 
     def leaves_domain(self, eq: Local) -> bool:
         return leaves_domain(self.function(eq), eq.ranges[0])

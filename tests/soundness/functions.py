@@ -310,6 +310,17 @@ WHOLE = {
     "maxout of halves": lambda x: jnp.maximum(x, jnp.flip(x, -1)),
 }
 
+
+def _masked(x, value):
+    """Every second entry, at least the first one."""
+    return jnp.where(jnp.arange(x.shape[-1]) % 2 == 0, x, value)
+
+
+def _finite(x):
+    """With a number for every infinity."""
+    return jnp.where(jnp.isinf(x), 0.2, x)
+
+
 STRUCTURE = {
     "flip": lambda x: jnp.flip(x, -1),
     "transpose": jnp.transpose,
@@ -368,4 +379,12 @@ STRUCTURE = {
         lax.cond(jnp.sum(x) < x.ravel()[0], lambda: x.ravel()[0], lambda: jnp.sum(x)) * x
     ),
     "outer product": lambda x: jnp.outer(x, x)[:3, :3] if x.ndim == 1 else x,
+    "empty segment": lambda x: _finite(jax.ops.segment_max(x, 2 * (jnp.arange(x.shape[0]) % 2), 3)),
+    "sorted behind a mask": lambda x: _finite(jnp.sort(_masked(x, jnp.inf), -1)),
+    "largest of a mask": lambda x: lax.top_k(_masked(x, -jnp.inf), min(2, x.shape[-1]))[0][..., :1],
+    "running maximum behind a mask": lambda x: _finite(
+        lax.cummax(_masked(jnp.flip(x, -1), -jnp.inf), axis=x.ndim - 1)
+    ),
+    "masked attention weights": lambda x: jax.nn.softmax(_masked(x, -jnp.inf)),
+    "filled": lambda x: x.at[jnp.array([0, 9])].get(mode="fill", fill_value=0.4),
 }
