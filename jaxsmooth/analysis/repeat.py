@@ -84,14 +84,11 @@ def _walk(walk: Walk, steps: Steps) -> None:
         values = walk.known(stack, stack.shape)
         if values is None:
             moving.append((value, *walk.output(stack)))
+            walk.note(value, *walk.irregular(stack))
         else:
             known.append((value, _slices(values)))
     state = [walk.output(start) for start, *_ in steps.carry]
-    slots: list[list[tuple[Range, Perturbation | None]]] = [
-        [None] * steps.length
-        for _ in steps.slots  # type: ignore[list-item]
-    ]
-    _pass_on(walk, steps.slices)
+    slots: list[dict[int, tuple[Range, Perturbation | None]]] = [{} for _ in steps.slots]
     _pass_on(walk, ((start, value) for start, value, *_ in steps.carry))
     order = range(steps.length)
     for position in reversed(order) if steps.reverse else order:
@@ -116,8 +113,8 @@ def _walk(walk: Walk, steps: Steps) -> None:
     for (*_, result), (r, change) in zip(steps.carry, state, strict=True):
         walk.enter(result, r, change)
     for found, (atom, result) in zip(slots, steps.slots, strict=True):
-        r = stack_of([r for r, _ in found], domain)
-        walk.enter(result, r, change_of_stack([c for _, c in found], atom.shape))
+        r = stack_of([found[i][0] for i in order], domain)
+        walk.enter(result, r, change_of_stack([found[i][1] for i in order], atom.shape))
 
 
 def _slices(values: Any) -> Any:

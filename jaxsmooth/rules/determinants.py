@@ -203,10 +203,14 @@ class SignRule(OfMatrices):
 
     def _sign(self, eq: Local) -> tuple[Array, Array]:
         """The signs at the centers, and whether they are proved to be those of all."""
-        system, inverses = self.regular(eq)
-        _, error, sign = log_determinants(system.matrices.center, inverses.norms)
-        xp = namespace(error, inverses.norms)
-        return sign, xp.isfinite(error) & xp.isfinite(inverses.norms)
+
+        def compute() -> tuple[Array, Array]:
+            system, inverses = self.regular(eq)
+            _, error, sign = log_determinants(system.matrices.center, inverses.norms)
+            xp = namespace(error, inverses.norms)
+            return sign, xp.isfinite(error) & xp.isfinite(inverses.norms)
+
+        return eq.once("sign", compute)
 
     def _jumps(self, eq: Local) -> Array | None:
         """Bounds of the derivatives: infinite where the sign may jump, None where none does."""

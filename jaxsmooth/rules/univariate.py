@@ -235,10 +235,9 @@ class UnivariateRule(KinkRule):
         """The range where the variable may be infinite, or no number."""
         (x,) = eq.ranges
         xp = namespace(x.lo, x.hi, found.lo, found.hi)
-        low, high = x.lo == -np.inf, x.hi == np.inf
         certain = xp.isinf(x.lo) & (x.lo == x.hi) & (not any(eq.undefined))
         lo, hi = xp.where(certain, np.inf, found.lo), xp.where(certain, -np.inf, found.hi)
-        where = (low & (~certain | (x.hi < 0)), high & (~certain | (x.lo > 0)), any(eq.undefined))
+        where = (x.lo == -np.inf, x.hi == np.inf, any(eq.undefined))
         for value, at in zip(self._exceptions(eq), where, strict=True):
             if not np.isnan(value):
                 lo = xp.where(at, xp.minimum(lo, down(value, 64)), lo)
