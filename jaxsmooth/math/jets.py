@@ -112,11 +112,12 @@ class Jet:
         )
 
 
-def order_of(a: Jet, b: Jet) -> dict[str, np.ndarray]:
-    """Which comparisons of a with b certainly hold inside the cell."""
+def order_of(a: Jet, b: Jet, at_ends: bool = False) -> dict[str, np.ndarray]:
+    """Which comparisons of a with b certainly hold inside the cell, or at its ends too."""
     x, y = a.value, b.value
     ge, le = x.lo >= y.hi, x.hi <= y.lo
     strict = (a.slope.lo > b.slope.hi) | (a.slope.hi < b.slope.lo)
+    strict = strict & (not at_ends)
     gt, lt = (x.lo > y.hi) | (ge & strict), (x.hi < y.lo) | (le & strict)
     # Beyond an undefined value nothing is certain.
     sure = ~(a.bad | b.bad)
@@ -138,10 +139,13 @@ class Walk:
     Args:
         variable: the cells, as an `Interval` (or its extension to a tail).
         given: decisions to follow, as a matrix (decision, cell); None to make them.
+        at_ends: whether decisions that are made hold at the ends of the cells, which may
+            be single points, too.
     """
 
-    def __init__(self, variable: Number, given: np.ndarray | None = None):
+    def __init__(self, variable: Number, given: np.ndarray | None = None, at_ends: bool = False):
         self.variable = variable
+        self.at_ends = at_ends
         self.given: Iterator[np.ndarray] | None = None if given is None else iter(given)
         self.decisions: list[np.ndarray] = []
         self.values: list[Any] = []
@@ -200,9 +204,12 @@ class Walk:
         self.decisions.append(made)
         return made
 
+    def _order(self, a: Jet, b: Jet) -> dict[str, np.ndarray]:
+        return order_of(a, b, self.at_ends)
+
     def larger(self, a: Jet, b: Jet, swap: bool = False) -> Jet:
         """max(a, b), or min(a, b) if swapped."""
-        holds = order_of(a, b)
+        holds = self._order(a, b)
         decision = self.decide(holds["ge"], holds["le"])
         chosen = b.select(decision, a) if swap else a.select(decision, b)
         extreme = np.minimum if swap else np.maximum
@@ -213,7 +220,7 @@ class Walk:
         """Result of one operation: a jet, or the decision of a predicate."""
         name = operation.name
         if name in COMPARISONS:
-            holds = order_of(*args) if _differ(operation) else _of_itself(args[0])
+            holds = self._order(*args) if _differ(operation) else _of_itself(args[0])
             return self.decide(holds[name], holds[_OPPOSITE[name]])
         if name in ("and", "or", "not", "is_finite"):
             return _logic(name, args)
@@ -232,7 +239,7 @@ class Walk:
     def _by_sign(self, name: str, a: Jet) -> Jet:
         number = type(a.value)
         zero = number.constant(0.0, a.value)
-        holds = order_of(a, Jet(zero, zero, zero, *(2 * [np.zeros_like(a.bad)])))
+        holds = self._order(a, Jet(zero, zero, zero, *(2 * [np.zeros_like(a.bad)])))
         if name == "abs":
             chosen = a.select(self.decide(holds["ge"], holds["le"]), -a)
             positive = Interval(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxsmooth.math.cells import Cells
+from jaxsmooth.math.cells import Cells, stacked
 from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Jet, Walk
 from jaxsmooth.math.univariate import Univariate
@@ -89,6 +89,13 @@ def _limits(program: Univariate, points: np.ndarray, decisions: np.ndarray) -> J
     return Walk(Interval(points, points), decisions).run(program)
 
 
+def _decisions(program: Univariate, points: np.ndarray) -> np.ndarray:
+    """What the program decides at single points, as x == 0 at 0."""
+    walk = Walk(Interval(points, points), at_ends=True)
+    walk.run(program)
+    return stacked(walk.decisions, points.size)
+
+
 def _middle(x: Interval) -> np.ndarray:
     return np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
 
@@ -162,8 +169,10 @@ def _classify(
     allowed = relative_gap * size + 2 * steep * width
     apart = _apart(before.value, after.value)
     gap = _gap(before.value, after.value)
-    # With the same decisions on both sides there is but one smooth formula.
-    changed = (cells.decisions[:, left] != cells.decisions[:, right]).any(axis=0) | (width > 0)
+    # With the same decisions on both sides, and between them, there is but one smooth formula.
+    here = _decisions(program, first)
+    sides = cells.decisions[:, left], cells.decisions[:, right]
+    changed = (width > 0) | np.any([(here != side).any(axis=0) for side in sides], axis=0)
     # Values taken only at the point itself, or inside an undecided cell.
     at = [program.evaluate(x) for x in (first, last)]
     hull = before.value.hull(after.value)

@@ -29,7 +29,7 @@ from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.piecewise import Piecewise, Seam, piecewise
 from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.math.univariate import Operation, Univariate
+from jaxsmooth.math.univariate import COMPARISONS, Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.steps import UNIVARIATE
 from jaxsmooth.rules.elementwise import image, leaves_domain, magnitude_of
@@ -85,7 +85,7 @@ def _after(kink: Seam) -> tuple[float, float]:
     return kink.location + kink.width, _beyond(kink)
 
 
-_BENT = frozenset({"max", "min", "abs", "sign", "clamp", "select_n", "softplus"})
+_BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
 """Operations that are not differentiable everywhere, or may be written with such ones."""
 
 
