@@ -447,6 +447,8 @@ class TestPrograms:
             (lambda x: jnp.abs(jnp.maximum(x, 0)) - jnp.maximum(x, 0) + x, 1.0, 0.0),
             (lambda x: x + jnp.maximum(x, 0) ** 2 - jnp.abs(x) * jnp.maximum(x, 0), 1.0, 0.0),
             (lambda x: jnp.clip(x, 0, 1) + jnp.minimum(x, 0) + jnp.maximum(x - 1, 0), 1.0, 0.0),
+            (lambda x: jnp.exp(x) ** 1.0 * x**0.0, 1.0, 1.0),
+            (lambda x: x**1.0, 1.0, 0.0),
             # Values that a choice takes at one point alone.
             (lambda x: jnp.where(x == 0, 1.0, jnp.exp(x)), 1.0, 1.0),
             (lambda x: jnp.where(x != 0, jnp.exp(x), 1.0), 1.0, 1.0),

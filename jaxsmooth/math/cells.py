@@ -29,6 +29,9 @@ MOST_CELLS = 8192
 FINE = 32.0  # |x| up to here
 REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
 BESIDE = 2.0**-20  # relative width of small cells beside a point
+NEAREST = 2.0**-40  # distances from a pole that are told apart
+BESIDE_POLE = 2.0**-12  # distance from a pole below which cells may be wider
+RELAXED = 2.0**-5  # what their widths count for
 SPARSE = 2.0**-5  # relative width of cells where f is undefined
 MOST_ROUNDS = 90
 MOST_ISOLATED = 256  # undecided cells a few units wide
@@ -156,30 +159,49 @@ def _seeds(program: Univariate, bits: float, apart: np.ndarray) -> np.ndarray:
     return np.unique(points[np.abs(points) <= 2.0**bits])
 
 
-def _scale(batch: _Batch, attained: np.ndarray) -> np.ndarray:
-    """What is attained near each cell: within two or so, or a factor of two or so."""
+def _scale(batch: _Batch, attained: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """What is attained near each cell: within two or so, or a factor of two or so.
+
+    What is attained much nearer to a pole does not count.
+    """
     x = batch.lo + 0.5 * (batch.hi - batch.lo)
     far = np.sign(x) * (26 + np.log2(np.maximum(np.abs(x), 1.0)))
     place = np.floor(np.where(np.abs(x) < 64, x / 2, far)).astype(int)
     place -= place.min() - 1
-    most = np.zeros(place.max() + 2)
-    np.maximum.at(most, place, attained)
-    core = attained[np.abs(x) <= CORE].max(initial=0.0)
-    return np.maximum(core, np.maximum.reduce([most[place - 1], most[place], most[place + 1]]))
+    away = np.floor(np.log2(np.clip(distance, NEAREST, 1 / NEAREST))).astype(int)
+    away -= away.min()
+    most = np.zeros((place.max() + 2, away.max() + 1))
+    np.maximum.at(most, (place, away), attained)
+    inner, core = np.abs(x) <= CORE, np.zeros(away.max() + 1)
+    np.maximum.at(core, away[inner], attained[inner])
+    # At this distance from the poles, or farther away.
+    most, core = (np.maximum.accumulate(t[..., ::-1], axis=-1)[..., ::-1] for t in (most, core))
+    return np.maximum.reduce([core[away], *(most[place + i, away] for i in (-1, 0, 1))])
+
+
+def _distance(batch: _Batch) -> np.ndarray:
+    """Distance of each cell's middle from where something is unbounded."""
+    x = batch.lo + 0.5 * (batch.hi - batch.lo)
+    wild = batch.bad | ~np.isfinite(batch.numbers).all(axis=0)
+    lo, hi = np.sort(batch.lo[wild]), np.sort(batch.hi[wild])
+    after = np.searchsorted(lo, x)
+    return np.minimum(x - np.append(-np.inf, hi)[after], np.append(lo, np.inf)[after] - x)
 
 
 def _excess(batch: _Batch) -> np.ndarray:
     """How wide the enclosures of slope and curvature are, relative to what they may be."""
     excess = np.zeros(batch.lo.size)
+    distance = _distance(batch)
     for low, high in (batch.numbers[2:4], batch.numbers[4:6]):
         magnitude = np.maximum(np.abs(low), np.abs(high))
         attained = np.maximum(np.maximum(low, -high), 0.0)
-        scale = _scale(batch, np.where(np.isfinite(attained), attained, 0.0))
+        scale = _scale(batch, np.where(np.isfinite(attained), attained, 0.0), distance)
         # A magnitude far above what is attained is the enclosure's, and the worst of all.
         size = np.where(scale > 0, np.minimum(magnitude, scale), magnitude)
         width = (high - low) / np.maximum(size, FLOOR * scale)
         width = np.where(high == low, 0.0, width)
         excess = np.maximum(excess, np.where(np.isnan(width), np.inf, width))
+    excess = np.where(distance < BESIDE_POLE, excess * RELAXED, excess)
     length = batch.hi - batch.lo
     fine = length <= 2.0**-24 * np.maximum(np.abs(batch.lo), 2.0**-10)
     # Beyond the end of a domain there is little to be found.

@@ -68,6 +68,18 @@ def _operands(
     return operands
 
 
+def _table(given: Sequence[Atom], known: Mapping[Value, Any]) -> list[np.ndarray] | None:
+    """Knots, values at them and beyond them, if these make a function of one variable."""
+    found = [numbers(a, known) for a in given]
+    if any(v is None for v in found):
+        return None
+    table = [np.asarray(v, np.float64) for v in found]
+    knots = table[0]
+    if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > 0):
+        return None
+    return table if all(np.isfinite(v).all() for v in table) else None
+
+
 INTERPOLATIONS = tuple(
     Composite(
         INTERPOLATION,
@@ -75,6 +87,7 @@ INTERPOLATIONS = tuple(
         frozenset({p.select_n_p}),
         _operands(count, ends),
         {"ends": ends},
+        lambda inputs, known: _table(inputs[1:], known) is not None,
     )
     for ends in ((), ("left",), ("right",), ("left", "right"))
     for count in range(_MOST_MAPPED + 1)
@@ -95,14 +108,10 @@ def interpolations(
 
 def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
     x, *given = equation.inputs
-    found = [numbers(a, known) for a in given]
-    if any(v is None for v in found):
+    table = _table(given, known)
+    if table is None:
         return equation
-    knots, heights, *beyond = (np.asarray(v, np.float64) for v in found)
-    if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > 0):
-        return equation
-    if not all(np.isfinite(v).all() for v in (knots, heights, *beyond)):
-        return equation
+    knots, heights, *beyond = table
     ends = dict(zip(equation.params["ends"], map(float, beyond), strict=True))
     params = {"steps": tuple(_steps(knots, heights, ends))}
     return replace(equation, primitive=UNIVARIATE, params=params, inputs=(x,))

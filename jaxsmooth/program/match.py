@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ class Composite:
       operands: ``operands(equation, producers)`` gives shapes and dtypes of the reference's
         operands if the equation computes its result; None if it does not.
       params: those of the equation that stands for it.
+      accepts: ``accepts(operands, known)`` tells whether it is one of these operands.
     """
 
     key: Primitive
@@ -49,6 +51,7 @@ class Composite:
     last: frozenset[Any]
     operands: Callable[[Equation, Producers], tuple[jax.ShapeDtypeStruct, ...] | None]
     params: dict[str, Any] = field(default_factory=dict)
+    accepts: Callable[[Sequence[Atom], Mapping[Value, Any]], bool] = lambda operands, known: True
 
 
 def _scalars(equation: Equation, producers: Producers) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -104,6 +107,7 @@ def composites(
     outputs: Sequence[Atom],
     folded: Sequence[Equation] = (),
     wanted: Sequence[Composite] = COMPOSITES,
+    known: Mapping[Value, Any] = MappingProxyType({}),
 ) -> list[Equation]:
     """The equations with every recognised composite as one equation, dead ones dropped.
 
@@ -112,16 +116,20 @@ def composites(
       outputs: what the program returns.
       folded: equations whose values are known; a composite may hold some.
       wanted: the composites to look for.
+      known: numbers that values hold.
     """
     producers = {v: e for e in (*folded, *equations) for v in e.outputs}
     result: list[Equation] = []
     for equation in equations:
-        result.append(_recognise(equation, producers, wanted) or equation)
+        result.append(_recognise(equation, producers, wanted, known) or equation)
     return live(result, outputs)
 
 
 def _recognise(
-    equation: Equation, producers: Producers, wanted: Sequence[Composite]
+    equation: Equation,
+    producers: Producers,
+    wanted: Sequence[Composite],
+    known: Mapping[Value, Any],
 ) -> Equation | None:
     if len(equation.outputs) != 1:
         return None
@@ -134,7 +142,7 @@ def _recognise(
         inputs = None if operands is None else matched(
             composite.function, operands, equation, producers
         )  # fmt: skip
-        if inputs is not None:
+        if inputs is not None and composite.accepts(inputs, known):
             return Equation(
                 composite.key, composite.params, inputs, equation.outputs, equation.path,
                 equation.source,

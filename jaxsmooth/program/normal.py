@@ -189,7 +189,7 @@ class _Normaliser:
         folded = [*found.folded, *found.ahead]
         equations = cases(equations, outputs, values, folded)
         equations = selections(equations, outputs, folded)
-        equations = composites(equations, outputs, folded, self.wanted)
+        equations = composites(equations, outputs, folded, self.wanted, values)
         equations = live([simplified(e, values) for e in equations], outputs)
         equations = factors(equations, outputs, values)
         equations = eigenvalues(equations, outputs)

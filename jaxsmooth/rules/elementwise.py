@@ -160,3 +160,8 @@ def exponent_of(eq: Local) -> float | None:
     values = np.asarray(known)
     first = values.reshape(-1)[0]
     return float(first) if np.all(values == first) else None
+
+
+def is_trivial(exponent: float) -> bool:
+    """Whether x^exponent is 1 or x, of which derivatives by JAX are NaN at 0."""
+    return exponent in (0.0, 1.0)

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
+from jax import lax
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
@@ -22,7 +23,8 @@ from jaxsmooth.math import scalar
 from jaxsmooth.math.array import Array, down, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, add, elementwise_response, scale
 from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.rules.elementwise import exponent_of, magnitude_of
+from jaxsmooth.program.graph import Equation, Literal
+from jaxsmooth.rules.elementwise import exponent_of, is_trivial, magnitude_of
 from jaxsmooth.rules.products import PowRule, interval_product, mixed_response, sum_responses
 from jaxsmooth.rules.registry import EitherRule, Local, Rule, define
 
@@ -245,7 +247,21 @@ class PolynomialRule(SeveralVariablesRule):
 
 
 _ONE_EXPONENT, _ANY_EXPONENT = PowRule(), PowerRule()
-# One known exponent, or any over a positive base.
-define(EitherRule(lambda eq: _ANY_EXPONENT if exponent_of(eq) is None else _ONE_EXPONENT), p.pow_p)
+
+
+class _PowRule(EitherRule):
+    """One known exponent, or any over a positive base."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda eq: _ANY_EXPONENT if exponent_of(eq) is None else _ONE_EXPONENT)
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        _, exponent = equation.inputs
+        if not isinstance(exponent, Literal) or not is_trivial(float(exponent.value)):
+            return None
+        return lambda x, y: lax.integer_pow(x, int(exponent.value))
+
+
+define(_PowRule(), p.pow_p)
 define(AngleRule(), p.atan2_p)
 define(PolynomialRule(), primitive("polynomial_p"))

@@ -32,7 +32,7 @@ from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.math.univariate import COMPARISONS, Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.steps import UNIVARIATE
-from jaxsmooth.rules.elementwise import image, leaves_domain, magnitude_of
+from jaxsmooth.rules.elementwise import image, is_trivial, leaves_domain, magnitude_of
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
 _FIXED = {p.bessel_i0e_p: (Operation("abs", (0,)), Operation("bessel_i0e", (1,)))}
@@ -89,6 +89,11 @@ _BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
 """Operations that are not differentiable everywhere, or may be written with such ones."""
 
 
+def _misjudged(step: Operation) -> bool:
+    """Whether JAX's derivatives of a step may be wrong somewhere."""
+    return step.name in _BENT or (step.name == "pow" and is_trivial(step.parameters[0]))
+
+
 @functools.lru_cache(maxsize=1024)
 def _tie(function: Piecewise, kink: Seam) -> float:
     """Where JAX's derivative at the kink is: 0 at the left derivative, 1 at the right one.
@@ -113,7 +118,7 @@ class UnivariateRule(KinkRule):
     def in_place_of(self, equation: Equation) -> Any:
         # Kinks of the parts may cancel, but custom derivatives at them need not: relu(x) -
         # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
-        if _BENT.isdisjoint(step.name for step in _steps(equation)):
+        if not any(map(_misjudged, _steps(equation))):
             return None
         function = _function(equation)
         return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)

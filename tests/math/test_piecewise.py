@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxsmooth.math.interval import Interval
+from jaxsmooth.math.jets import Walk
 from jaxsmooth.math.piecewise import Discontinuity, piecewise
 from jaxsmooth.math.univariate import Operation, Univariate
 
@@ -209,6 +210,49 @@ def test_infinitely_many_kinks() -> None:
     np.testing.assert_allclose(function.slope(-10.0, 10.0), (-1.0, 1.0), atol=1e-6)
     assert np.isinf(function.slope(-np.inf, np.inf)).all()
     np.testing.assert_allclose(function.range(-np.inf, np.inf), (0.0, 1.0), atol=1e-12)
+
+
+POLES = {
+    "logit": (program(("log", (0,)), ("sub", (1.0, 0)), ("log", (2,)), ("sub", (1, 3))), 0, 1),
+    "barrier": (program(("log", (0,)), ("sub", (1.0, 0)), ("log", (2,)), ("add", (1, 3))), 0, 1),
+    "barrier far from 0": (
+        program(
+            ("sub", (0, 10.0)), ("log", (1,)), ("sub", (12.0, 0)), ("log", (3,)), ("add", (2, 4))
+        ),
+        10, 12,
+    ),
+    "barrier of a square": (program(("mul", (0, 0)), ("sub", (1.0, 1)), ("log", (2,))), -1, 1),
+    "reciprocal": (program(("div", (1.0, 0)), ("add", (0, 1))), 0, 4),
+    "log(x) / x": (program(("log", (0,)), ("div", (1, 0))), 0, 4),
+    "root": (program(("sqrt", (0,)), ("add", (0, 1))), 0, 4),
+    "entropy": (
+        program(("log", (0,)), ("mul", (0, 1)), ("sub", (1.0, 0)), ("log", (3,)), ("mul", (3, 4)),
+                ("add", (2, 5))),
+        0, 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POLES)
+def test_sharp_between_poles(name: str) -> None:
+    """Values and derivatives are enclosed within 5 % where they are unbounded elsewhere."""
+    function_program, first, last = POLES[name]
+    function, length = piecewise(function_program), last - first
+    rng = np.random.default_rng(5)
+    lo = rng.uniform(first + 0.02 * length, last - 0.05 * length, 300)
+    hi = np.minimum(lo + length * 10 ** rng.uniform(-2, 0, 300), last - 0.02 * length)
+    x = lo[:, None] + np.linspace(0, 1, 1500) * (hi - lo)[:, None]
+    flat = Interval(x.ravel(), x.ravel())
+    jet = Walk(flat).run(function_program)
+    queries = function.range, function.slope, function.curvature
+    for query, part in zip(queries, (jet.value, jet.slope, jet.curvature), strict=True):
+        exact = part.lo.reshape(x.shape), part.hi.reshape(x.shape)
+        low, high = query(lo, hi)
+        assert np.all(low <= exact[0].min(axis=1))
+        assert np.all(high >= exact[1].max(axis=1))
+        size = np.maximum(abs(exact[0]), abs(exact[1])).max(axis=1)
+        loose = np.maximum(exact[0].min(axis=1) - low, high - exact[1].max(axis=1))
+        assert np.all(loose <= 0.05 * size)
 
 
 def test_undefined_values() -> None:

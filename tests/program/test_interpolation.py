@@ -77,6 +77,15 @@ def test_constant_beyond_the_knots():
     assert certificate.bound == pytest.approx(1.0, abs=0.11)
 
 
+@pytest.mark.parametrize("ends", [{}, {"left": 2.0, "right": -1.0}])
+def test_values_that_vary_between_points_that_are_known(ends):
+    points = np.array([-3.0, 0.1, 0.2, 7.0])
+    f = lambda heights: jnp.interp(points, KNOTS, heights, **ends)  # noqa: E731
+    certificate = attack(f, box(-1.0, 1.0), jnp.zeros(4), eps=0.02)
+    assert certificate.error == certificate.smoothness == 0
+    assert certificate.lipschitz <= 2 * (1 + 1e-9)
+
+
 def test_knots_as_arguments():
     def f(x, knots, heights):
         return jnp.interp(x, knots, heights)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy import special
+from jax.scipy import special, stats
 
 import jaxsmooth
 from jaxsmooth import box, smooth
@@ -34,6 +34,9 @@ SMOOTH = {
     "Erlang's queue": (lambda x: x * special.gammaincc(3.0, x), 0.1, 6.0),
     "x log x, of a domain with an end": (lambda x: x * jnp.log(x), 0.05, 3.0),
     "entropy of a coin": (lambda x: -x * jnp.log(x) - (1 - x) * jnp.log(1 - x), 0.1, 0.8),
+    "density of a gamma distribution": (lambda x: stats.gamma.logpdf(x, 2.0), 0.4, 3.0),
+    "density of a beta distribution": (lambda x: stats.beta.logpdf(x, 2.0, 3.0), 0.1, 0.9),
+    "likelihood of a rate": (lambda x: stats.poisson.logpmf(3, x), 0.4, 3.0),
     "smoothstep by betainc": (
         lambda x: jnp.where(x > 0, special.betainc(3.0, 3.0, jnp.clip(x, 0, 1)), 0.0), -0.5, 1.5,
     ),
