@@ -22,6 +22,7 @@ from jaxsmooth.bounds import Fixed, shapes_from_bounds
 from jaxsmooth.certificate import Certificate
 from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
+from jaxsmooth.program.determinants import CALLS
 from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
 from jaxsmooth.program.graph import Atom, Value
 from jaxsmooth.program.normal import Normal
@@ -206,7 +207,11 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
             inputs = tuple(normal.original(a) for a in equation.inputs)
             compute = functools.partial(_without_accuracy, _read(instead, normal, equation.inputs))
             replaced[equation.outputs[0]] = Replacement(
-                inputs, compute, np.float64(0.0), repairs=True
+                inputs,
+                compute,
+                np.float64(0.0),
+                repairs=True,
+                of_call=equation.primitive in CALLS,
             )
     for found, mu in zip(proved.result.sites, proved.mu, strict=True):
         assert normal.pairs.whole(found.equation.outputs[0]) is found.equation.outputs[0]

@@ -115,7 +115,8 @@ def enclose(program: Univariate, cells: Interval) -> tuple[Jet, np.ndarray]:
 
 def stacked(decisions: list[np.ndarray], cells: int) -> np.ndarray:
     """Decisions as a matrix (choice, cell)."""
-    return np.array([np.broadcast_to(d, cells) for d in decisions], np.int8).reshape(-1, cells)
+    rows = [np.broadcast_to(d, cells) for d in decisions]
+    return np.array(rows, np.int8).reshape(len(rows), cells)
 
 
 def _evaluate(program: Univariate, lo: np.ndarray, hi: np.ndarray) -> _Batch:

@@ -26,6 +26,9 @@ LOGDET = Primitive("log_of_determinant")
 
 DET = Primitive("determinant")
 
+CALLS = frozenset({SIGN, LOGDET, DET})
+"""What stands for calls."""
+
 _WHOLE: dict[str, Any] = {"lower": None, "factor": 1.0}
 _FUNCTIONS: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
     (jnp.linalg.slogdet, (SIGN, LOGDET)),

@@ -37,6 +37,7 @@ class Replacement:
         is in, the outermost first; 0 where all steps share one accuracy.
       repairs: whether it has the equation's own values, and the derivatives that JAX does not
         find. A custom derivative around the equation makes it needless.
+      of_call: whether the equation stands for a call, whose custom derivative it repairs.
     """
 
     inputs: tuple[Atom, ...]
@@ -44,6 +45,7 @@ class Replacement:
     accuracy: Any = None
     steps: int = 0
     repairs: bool = False
+    of_call: bool = False
 
 
 Replacements = Mapping[Value, Replacement]
@@ -125,7 +127,8 @@ class _Environment:
         for node in body:
             if isinstance(node, Call):
                 own = node.eqn.primitive in CUSTOM_DERIVATIVES
-                found = self._replaces(node.body, repairs and not own)
+                found = repairs and self._repaired(node)
+                found = found or self._replaces(node.body, repairs and not own)
             elif isinstance(node, Switch):
                 branches = [branch for branch, _ in node.branches]
                 found = any(self._replaces(b, repairs) for b in (*branches, node.selections()))
@@ -136,6 +139,11 @@ class _Environment:
             if found:
                 return True
         return False
+
+    def _repaired(self, call: Call) -> bool:
+        """Whether what is replaced stands for the call itself."""
+        found = [self.replacements[v] for v in call.outputs if v in self.replacements]
+        return any(replacement.of_call for replacement in found)
 
     def switch(self, node: Switch) -> Sequence[Any]:
         """Results of a cond, of which some may be replaced."""

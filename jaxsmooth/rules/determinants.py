@@ -22,9 +22,12 @@ regular, from det S = ± exp log|det S|,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
@@ -33,6 +36,7 @@ from jaxsmooth.math.inverse import Inverses, enclose_inverses
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.determinants import DET, LOGDET, SIGN
+from jaxsmooth.program.graph import Equation
 from jaxsmooth.rules.matrices import (
     MOST_UNKNOWNS,
     System,
@@ -220,8 +224,25 @@ class SignRule(OfMatrices):
         return None if xp is np else xp.where(known, 0.0, np.inf)
 
 
+def _determinant(matrix: Any) -> Any:
+    """det S with the derivative of ±det SH, H a reflection without structure.
+
+    JAX's derivative of det S is wrong where a column is 0: it assumes that of a singular matrix
+    the last pivot vanishes.
+    """
+    size = matrix.shape[-1]
+    normal = np.sqrt(np.arange(1.0, size + 1))
+    reflection = np.eye(size) - 2 * np.outer(normal, normal) / np.sum(normal**2)
+    reflected = jnp.matmul(matrix, reflection.astype(matrix.dtype), precision="highest")
+    turned = -jnp.linalg.det(reflected)
+    return turned + lax.stop_gradient(jnp.linalg.det(matrix) - turned)
+
+
 class DetRule(OfMatrices):
     """det S, which may be 0."""
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        return _determinant if equation.inputs[0].shape[-1] > 1 else None
 
     def rows(self, eq: Local) -> Array:
         """Bounds r_i of the rows' 2-norms, shape (P, n); of the columns' if that is better."""

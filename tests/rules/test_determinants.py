@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxsmooth
-from jaxsmooth import analyze, ball
+from jaxsmooth import analyze, ball, smooth
 from jaxsmooth.math.determinant import log_determinants
 from tests.rules.sampling import Ball, Box, analysed, check, close
 
@@ -92,6 +92,32 @@ def test_determinants_of_singular_matrices(size, around):
     assert abs(values).max() <= found.bound * (1 + 1e-9)
     assert slopes.max() <= found.lipschitz * (1 + 1e-9)
     assert bends.max() <= found.smoothness * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("lost", ["first column", "second column", "row", "rank", "all"])
+def test_derivatives_at_singular_matrices(size, lost):
+    """They are the cofactors, also where JAX's of det are not."""
+    matrix = np.random.default_rng(size).normal(size=(size, size))
+    column = 0 if lost == "first column" else min(1, size - 1)
+    if lost.endswith("column"):
+        matrix[:, column] = 0
+    elif lost == "row":
+        matrix[0] = 0
+    elif lost == "rank":
+        matrix[:, 0] = matrix[:, 1:].sum(axis=1)
+    else:
+        matrix[:] = 0
+    minors = [
+        [np.linalg.det(np.delete(np.delete(matrix, i, 0), j, 1)) for j in range(size)]
+        for i in range(size)
+    ]
+    signs = (-1.0) ** np.add.outer(np.arange(size), np.arange(size))
+    with jax.enable_x64(True):
+        f_eps = smooth(det, 0.1, ball(2.0 * size))
+        assert float(f_eps(jnp.asarray(matrix))) == float(det(jnp.asarray(matrix)))
+        found = jax.grad(f_eps)(jnp.asarray(matrix))
+    np.testing.assert_allclose(found, signs * minors, atol=1e-12)
 
 
 def test_logarithms_of_determinants_that_are_known():
