@@ -7,10 +7,11 @@ undecided. Any other jumps, and no continuous function stays within eps of a jum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax import lax
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
@@ -224,9 +225,13 @@ class SignRule(DiscreteRule):
 
 
 class RoundingRule(DiscreteRule):
-    """floor, ceil, round: monotone."""
+    """floor, ceil, round: monotone.
 
-    def __init__(self, apply: Callable[[Any, Array], Array]):
+    Args:
+      apply: ``apply(xp, x, params)`` rounds x.
+    """
+
+    def __init__(self, apply: Callable[[Any, Array, Mapping[str, Any]], Array]):
         super().__init__(
             "Rounding has no smooth approximation; drop it, or make its input known with "
             "jaxsmooth.fixed."
@@ -236,7 +241,17 @@ class RoundingRule(DiscreteRule):
     def enclosure(self, eq: Local) -> tuple[Array, Array]:
         (x,) = eq.ranges
         xp = namespace(x.lo, x.hi)
-        return self.apply(xp, x.lo), self.apply(xp, x.hi)
+        return self.apply(xp, x.lo, eq.params), self.apply(xp, x.hi, eq.params)
+
+
+def _rounded(xp: Any, x: Array, params: Mapping[str, Any]) -> Array:
+    """The nearest whole number; of two, the even one or the one away from zero."""
+    if params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN:
+        return xp.round(x)
+    whole = xp.trunc(x)
+    # Of infinities there is no rest.
+    rest = xp.where(xp.isfinite(x), x, 0.0) - xp.where(xp.isfinite(x), whole, 0.0)
+    return whole + xp.where(abs(rest) >= 0.5, xp.sign(rest), 0.0)
 
 
 class SelectRule(Rule):
@@ -340,9 +355,9 @@ define(
     ),
     p.sign_p,
 )
-define(RoundingRule(lambda xp, x: xp.floor(x)), p.floor_p)
-define(RoundingRule(lambda xp, x: xp.ceil(x)), p.ceil_p)
-define(RoundingRule(lambda xp, x: xp.round(x)), p.round_p)
+define(RoundingRule(lambda xp, x, params: xp.floor(x)), p.floor_p)
+define(RoundingRule(lambda xp, x, params: xp.ceil(x)), p.ceil_p)
+define(RoundingRule(_rounded), p.round_p)
 define(
     DiscreteRule(
         "The index of the largest entry jumps. Use the largest value itself (jnp.max), or "
