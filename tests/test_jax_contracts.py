@@ -298,6 +298,16 @@ class TestLinearSystems:
         found = solve(below, middle, above, X[:, None])
         np.testing.assert_allclose(matrix @ found, X[:, None], rtol=1e-5)
 
+    @pytest.mark.parametrize("collective", [lax.psum, lax.pmax, lax.pmin])
+    def test_collectives_over_axes_of_arrays(self, collective):
+        """Under vmap they name the axes of one operand each by numbers."""
+        mapped = jax.vmap(lambda x: collective(x, "i"), axis_name="i")
+        key = {"psum": p.psum_p, "pmax": p.pmax_p, "pmin": p.pmin_p}[collective.__name__]
+        e = equation(mapped, self.MATRIX, primitive=key)
+        assert (e.params["axes"], e.params["axis_index_groups"]) == ((0,), None)
+        assert len(e.invars) == 1
+        assert e.outvars[0].aval.shape == (3,)
+
     def test_linear_solve(self):
         """Constants of the product first, right-hand sides last."""
 

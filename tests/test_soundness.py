@@ -61,7 +61,6 @@ def test_drawn_programs(data):
 NOT_DRAWN = {
     "call": "no public function of JAX makes one",
     "closed_call": "no public function of JAX makes one",
-    "rng_uniform": "draws other numbers at every call, so that no two values can be compared",
 }
 
 

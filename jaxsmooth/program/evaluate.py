@@ -142,8 +142,8 @@ class _Environment:
 
     def _repaired(self, call: Call) -> bool:
         """Whether what is replaced stands for the call itself."""
-        found = [self.replacements[v] for v in call.outputs if v in self.replacements]
-        return any(replacement.of_call for replacement in found)
+        found = (self.replacements.get(v) for v in call.outputs if isinstance(v, Value))
+        return any(replacement is not None and replacement.of_call for replacement in found)
 
     def switch(self, node: Switch) -> Sequence[Any]:
         """Results of a cond, of which some may be replaced."""

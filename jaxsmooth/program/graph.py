@@ -93,6 +93,15 @@ class Equation:
         """The primitive's name; for a composite, that of the equation with its result."""
         return (self.primitive if self.eqn is None else self.eqn.primitive).name
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether its results are the same whenever its operands are."""
+        if self.loop is not None:
+            return all(e.repeatable for e in flatten(self.loop.body, inside_loops=True))
+        if self.eqn is None or not self.outputs:
+            return True
+        return not self.eqn.effects and self.primitive is not primitives.rng_uniform_p
+
 
 @dataclass(frozen=True, eq=False)
 class Loop:
@@ -285,9 +294,8 @@ class _Builder:
             else:
                 results = outputs = tuple(Value(v.aval) for v in eqn.outvars)
                 loop = self.loop(eqn, inputs, path, source)
-                nodes.append(
-                    Equation(eqn.primitive, eqn.params, inputs, results, path, source, eqn, loop)
-                )
+                kind, params = _compat.without_devices(eqn)
+                nodes.append(Equation(kind, params, inputs, results, path, source, eqn, loop))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return tuple(nodes), tuple(map(read, jaxpr.outvars))
 

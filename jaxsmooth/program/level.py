@@ -123,14 +123,15 @@ class Level:
     def equation(self, equation: Equation) -> None:
         """Take in an equation: fold it, keep it for ahead of the steps, or keep it."""
         equation = self.unmasked(equation)
-        if all(map(self.fixed, equation.inputs)):
+        repeatable = equation.repeatable
+        if repeatable and all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
             self.folded.append(equation)
         elif self.settled(equation):
             (output,) = equation.outputs
             self.normal.known[output] = np.full(output.shape, _SETTLES[equation.primitive])
             self.folded.append(equation)
-        elif all(map(self.known, equation.inputs)):
+        elif repeatable and all(map(self.known, equation.inputs)):
             self.stepped.update(equation.outputs)
             self.ahead.append(equation)
         elif equation.loop is not None:
@@ -223,7 +224,9 @@ class Level:
                 self.equation(copy)
             normal.known.update({stacked[i]: np.zeros(stacked[i].shape) for i in slots})
             return
-        at_steps = loops.known_carries(loop, carries, kept, self.known)
+        at_steps: list[int] = []
+        if equation.repeatable:
+            at_steps = loops.known_carries(loop, carries, kept, self.known)
         for i in list(at_steps):
             # What every step passes on as it is.
             if loop.after[i] is loop.carry[i] and self.fixed(loop.start[i]):

@@ -60,15 +60,6 @@ class ConstantRule(Rule):
         return [None] * len(eq.equation.outputs)
 
 
-class UniformRule(ConstantRule):
-    """rng_uniform(a, b)."""
-
-    def bounds(self, eq: Local) -> list[tuple[Array, Array]]:
-        shape = eq.equation.outputs[0].shape
-        a, b = eq.ranges[:2]
-        return [(np.broadcast_to(a.lo, shape), np.broadcast_to(b.hi, shape))]
-
-
 class BitcastRule(ConstantRule):
     """bitcast_convert_type: increasing from non-negative integers to finite numbers."""
 
@@ -111,5 +102,4 @@ define(
     p.threefry2x32_p,
     *(primitive_in(function, name, arg) for name, (function, arg) in _ELSEWHERE.items()),
 )
-define(UniformRule(), p.rng_uniform_p)
 define(BitcastRule(), p.bitcast_convert_type_p)

@@ -231,9 +231,10 @@ def rule_of(equation: Equation) -> Rule:
     except KeyError:
         found = support_of(equation.primitive)
         if found is not None and found.reason:
+            known = " Where its inputs are known (jaxsmooth.fixed) it needs none."
             raise errors.UnsupportedPrimitiveError(
-                f"{describe(equation)} has no rule: {found.reason}. {found.way_out} Where its "
-                "inputs are known (jaxsmooth.fixed) it needs none."
+                f"{describe(equation)} has no rule: {found.reason}. {found.way_out}"
+                f"{known if equation.repeatable else ''}"
             ) from None
         raise errors.UnsupportedPrimitiveError(
             f"no rule for {describe(equation)}. Write that part of the function with supported "

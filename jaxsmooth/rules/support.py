@@ -150,7 +150,7 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
     _supported(
         "random numbers",
         "random_bits random_seed random_split random_fold_in random_wrap random_unwrap "
-        "random_clone rng_bit_generator rng_uniform threefry2x32",
+        "random_clone rng_bit_generator threefry2x32",
         "from keys that are known, or arguments: what is drawn does not vary",
     ),
     _constant(
@@ -256,7 +256,18 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "Smooth the function inside shard_map, or use jax.jit with shardings.",
     ),
     _refused(
-        "foreign code", "pure_callback io_callback ffi_call pallas_call",
+        "no functions", "rng_uniform",
+        "it draws other numbers at every call, and is no function, also of operands that are known",
+        "Draw with jax.random and a key.",
+    ),
+    _refused(
+        "no functions", "io_callback",
+        "what it returns may be another number at every call, also where its operands are known",
+        "Call the host outside of the function and pass the result as an argument, or use "
+        "jax.pure_callback.",
+    ),
+    _refused(
+        "foreign code", "pure_callback ffi_call pallas_call",
         "its code is not visible to JAX",
         "Write that part in JAX, or give the primitive a rule with jaxsmooth.register_rule.",
     ),

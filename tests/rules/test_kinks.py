@@ -89,6 +89,15 @@ def test_maximum_over_disjoint_windows():
     assert close(found.bound, 1.0)
 
 
+def test_largest_entry_over_a_mapped_axis():
+    """A collective over the axis of a vmap, of which JAX has no derivative, is a maximum."""
+    f = jax.vmap(lambda x: lax.pmax(x, "i"), axis_name="i", out_axes=None)
+    found, plain = (jaxsmooth.smooth(g, 0.1, jaxsmooth.ball(1.0)) for g in (f, jnp.max))
+    x = jnp.array([0.3, 0.3, -0.2])
+    assert found.certificate(x).smoothness == plain.certificate(x).smoothness
+    np.testing.assert_array_equal(jax.grad(found)(x), jax.grad(plain)(x))
+
+
 def test_largest_entry():
     found = check(jnp.max, Ball((6,)), smooth=False)
     assert close(found.lipschitz, 1.0)

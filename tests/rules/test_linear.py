@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
@@ -30,6 +31,15 @@ MAPS = {
     "unstack": (lambda x: list(x)[2], 1.0),
     "gather": (lambda x: x[jnp.array([0, 0, 0, 2])], 3**0.5),
     "dynamic slice": (lambda x: lax.dynamic_slice_in_dim(x, 1, 2, 0), 1.0),
+    "psum": (jax.vmap(lambda row: lax.psum(row, "rows"), axis_name="rows", out_axes=None), 3**0.5),
+    "psum over two axes": (
+        jax.vmap(
+            jax.vmap(lambda x: lax.psum(x, ("rows", "columns")), axis_name="columns"),
+            axis_name="rows",
+        ),
+        12.0,
+    ),
+    "pmean": (jax.vmap(lambda row: lax.pmean(row, "rows"), axis_name="rows"), 1.0),
     "average pooling": (
         lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2), (1, 2), "VALID") / 2,
         0.5**0.5,

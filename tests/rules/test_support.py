@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 from jax.extend.core import primitives
 
 import jaxsmooth
@@ -59,6 +60,10 @@ def _sharded(x):
     return jax.shard_map(jnp.tanh, mesh=mesh, in_specs=spec, out_specs=spec)(x)
 
 
+def _drawn():
+    return jax.lax.rng_uniform(0.0, 1.0, ())
+
+
 REFUSED = {
     "tanh of complex numbers": (lambda x: jnp.tanh(1j * x).imag, r"z\.real, z\.imag"),
     "lu": (lambda x: jax.scipy.linalg.lu(jnp.outer(x, x) + jnp.eye(3))[2], "slogdet"),
@@ -79,6 +84,14 @@ REFUSED = {
     "reduce": (
         lambda x: jax.lax.reduce(x, jnp.float32(0), lambda a, b: a + jnp.tanh(b), (0,)),
         "order that is left open",
+    ),
+    "rng_uniform": (lambda x: x * jax.lax.rng_uniform(0.0, 1.0, (3,)), "at every call"),
+    "rng_uniform in a known loop": (
+        lambda x: x * jax.lax.fori_loop(0, 2, lambda _, y: y * _drawn(), 1.0), "at every call",
+    ),
+    "io_callback": (
+        lambda x: x * io_callback(lambda: np.float32(2), jax.ShapeDtypeStruct((), x.dtype)),
+        "at every call",
     ),
     "approx_max_k": (lambda x: jax.lax.approx_max_k(x, 2)[0], "hardware"),
 }  # fmt: skip
