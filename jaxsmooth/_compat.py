@@ -44,31 +44,6 @@ CALLS = CUSTOM_DERIVATIVES | {primitives.jit_p, primitives.closed_call_p, primit
 """Call-like primitives whose body may be inlined when something inside it changes."""
 
 
-_ACROSS: Mapping[Any, Callable[..., Any]] = {
-    primitives.psum_p: jax.lax.reduce_sum,
-    primitives.pmax_p: jax.lax.reduce_max,
-    primitives.pmin_p: jax.lax.reduce_min,
-}
-"""Collectives, and what they are over the axes of one array."""
-
-
-def without_devices(eqn: Any) -> tuple[Any, dict[str, Any]]:
-    """An equation's primitive and parameters; of a collective over axes of an array, a reduction's.
-
-    `jax.vmap` makes such ones of collectives over its own axis.
-    """
-    reduction = _ACROSS.get(eqn.primitive)
-    if reduction is None or len(eqn.invars) != 1 or eqn.params["axis_index_groups"] is not None:
-        return eqn.primitive, eqn.params
-    axes = eqn.params["axes"]
-    if not all(isinstance(axis, int) for axis in axes):
-        return eqn.primitive, eqn.params
-    aval = eqn.invars[0].aval
-    struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-    (same,) = jax.make_jaxpr(lambda x: reduction(x, sorted(axes)))(struct).jaxpr.eqns
-    return same.primitive, same.params
-
-
 def scan_layout(params: Mapping[str, Any]) -> tuple[int, int]:
     """(number of constants, number of carries): a scan's first operands, in this order.
 

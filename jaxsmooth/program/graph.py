@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import primitives
 
 from jaxsmooth import _compat
+from jaxsmooth.program.collectives import reduction
 
 COPY = primitives.copy_p
 SELECT = primitives.select_n_p
@@ -294,7 +295,7 @@ class _Builder:
             else:
                 results = outputs = tuple(Value(v.aval) for v in eqn.outvars)
                 loop = self.loop(eqn, inputs, path, source)
-                kind, params = _compat.without_devices(eqn)
+                kind, params = reduction(eqn)
                 nodes.append(Equation(kind, params, inputs, results, path, source, eqn, loop))
             env.update(zip(eqn.outvars, outputs, strict=True))
         return tuple(nodes), tuple(map(read, jaxpr.outvars))

@@ -248,7 +248,8 @@ _ENTRIES: tuple[dict[str, Support], ...] = (
         "axis_index pbroadcast pvary",
         "it talks between devices, whose other arguments are not part of this call",
         "Smooth the function of one device, inside shard_map or pmap; or use jax.jit with "
-        "shardings, which keeps the whole function in one program.",
+        "shardings, which keeps the whole function in one program. Over the axis of a jax.vmap "
+        "inside the function it is supported.",
     ),
     _refused(
         "communication", "shard_map",

@@ -89,7 +89,7 @@ _BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
 """Operations that are not differentiable everywhere, or may be written with such ones."""
 
 
-def _misjudged(step: Operation) -> bool:
+def _doubtful(step: Operation) -> bool:
     """Whether JAX's derivatives of a step may be wrong somewhere."""
     return step.name in _BENT or (step.name == "pow" and is_trivial(step.parameters[0]))
 
@@ -118,7 +118,7 @@ class UnivariateRule(KinkRule):
     def in_place_of(self, equation: Equation) -> Any:
         # Kinks of the parts may cancel, but custom derivatives at them need not: relu(x) -
         # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
-        if not any(map(_misjudged, _steps(equation))):
+        if not any(map(_doubtful, _steps(equation))):
             return None
         function = _function(equation)
         return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)
