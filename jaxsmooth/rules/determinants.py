@@ -224,18 +224,37 @@ class SignRule(OfMatrices):
         return None if xp is np else xp.where(known, 0.0, np.inf)
 
 
+_MOST_EXPANDED = 4
+
+
 def _determinant(matrix: Any) -> Any:
-    """det S with the derivative of ±det SH, H a reflection without structure.
+    """det S, with derivatives that are right at singular matrices too.
 
     JAX's derivative of det S is wrong where a column is 0: it assumes that of a singular matrix
     the last pivot vanishes.
     """
     size = matrix.shape[-1]
+    twin = (_expanded if size <= _MOST_EXPANDED else _reflected)(matrix)
+    return twin + lax.stop_gradient(jnp.linalg.det(matrix) - twin)
+
+
+def _expanded(matrix: Any) -> Any:
+    """det S by its first row."""
+    size = matrix.shape[-1]
+    if size == 1:
+        return matrix[..., 0, 0]
+    rest = matrix[..., 1:, :]
+    return sum(
+        (-1) ** j * matrix[..., 0, j] * _expanded(jnp.delete(rest, j, axis=-1)) for j in range(size)
+    )
+
+
+def _reflected(matrix: Any) -> Any:
+    """-det SH with a reflection H without structure, which leaves no column 0 in its place."""
+    size = matrix.shape[-1]
     normal = np.sqrt(np.arange(1.0, size + 1))
     reflection = np.eye(size) - 2 * np.outer(normal, normal) / np.sum(normal**2)
-    reflected = jnp.matmul(matrix, reflection.astype(matrix.dtype), precision="highest")
-    turned = -jnp.linalg.det(reflected)
-    return turned + lax.stop_gradient(jnp.linalg.det(matrix) - turned)
+    return -jnp.linalg.det(jnp.matmul(matrix, reflection.astype(matrix.dtype), precision="highest"))
 
 
 class DetRule(OfMatrices):

@@ -117,6 +117,10 @@ def test_derivatives_at_singular_matrices(size, lost):
         f_eps = smooth(det, 0.1, ball(2.0 * size))
         assert float(f_eps(jnp.asarray(matrix))) == float(det(jnp.asarray(matrix)))
         found = jax.grad(f_eps)(jnp.asarray(matrix))
+        if size <= 3:
+            bend = jax.hessian(f_eps)(jnp.asarray(matrix)).reshape(size**2, size**2)
+            bound = f_eps.certificate(jnp.asarray(matrix)).smoothness
+            assert np.linalg.norm(bend, 2) <= bound * (1 + 1e-9)
     np.testing.assert_allclose(found, signs * minors, atol=1e-12)
 
 
