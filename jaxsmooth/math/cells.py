@@ -9,7 +9,7 @@ two neighbouring floats, in a cell of their own that stays undecided.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,7 +165,7 @@ def _scale(batch: _Batch, attained: np.ndarray, distance: np.ndarray) -> np.ndar
 
     What is attained much nearer to a pole does not count.
     """
-    x = batch.lo + 0.5 * (batch.hi - batch.lo)
+    x = _middle(batch.lo, batch.hi)
     far = np.sign(x) * (26 + np.log2(np.maximum(np.abs(x), 1.0)))
     place = np.floor(np.where(np.abs(x) < 64, x / 2, far)).astype(int)
     place -= place.min() - 1
@@ -182,7 +182,7 @@ def _scale(batch: _Batch, attained: np.ndarray, distance: np.ndarray) -> np.ndar
 
 def _distance(batch: _Batch) -> np.ndarray:
     """Distance of each cell's middle from where something is unbounded."""
-    x = batch.lo + 0.5 * (batch.hi - batch.lo)
+    x = _middle(batch.lo, batch.hi)
     wild = batch.bad | ~np.isfinite(batch.numbers).all(axis=0)
     lo, hi = np.sort(batch.lo[wild]), np.sort(batch.hi[wild])
     after = np.searchsorted(lo, x)
@@ -219,6 +219,21 @@ def _among_bad(batch: _Batch) -> np.ndarray:
     return found
 
 
+Middles = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Where cells (lo, hi) are split."""
+
+
+def _middle(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    return lo + 0.5 * (hi - lo)
+
+
+def _towards_zero(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """The middle; of cells that end at zero a point near it: floats are dense there."""
+    size = np.maximum(abs(lo), abs(hi))
+    ends = (np.minimum(abs(lo), abs(hi)) == 0) & (size < 2.0**-30) & (size > 2.0**-1000)
+    return np.where(ends, (lo + hi) * 2.0**-32, _middle(lo, hi))
+
+
 def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:
     """The cells above the tolerance, or that many of the worst."""
     chosen = excess > tolerance
@@ -227,16 +242,18 @@ def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:
     return chosen
 
 
-def _split(program: Univariate, batch: _Batch, which: np.ndarray) -> _Batch:
+def _split(
+    program: Univariate, batch: _Batch, which: np.ndarray, middles: Middles = _middle
+) -> _Batch:
     chosen = batch.take(which)
-    middle = chosen.lo + 0.5 * (chosen.hi - chosen.lo)
+    middle = middles(chosen.lo, chosen.hi)
     lo = np.concatenate([chosen.lo, middle])
     hi = np.concatenate([middle, chosen.hi])
     return batch.take(~which).join(_evaluate(program, lo, hi))
 
 
 def _splittable(batch: _Batch) -> np.ndarray:
-    middle = batch.lo + 0.5 * (batch.hi - batch.lo)
+    middle = _middle(batch.lo, batch.hi)
     return (middle > batch.lo) & (middle < batch.hi)
 
 
@@ -261,7 +278,7 @@ def partition(program: Univariate, apart: Sequence[float] = ()) -> Cells:
             isolated = open_ & (batch.hi - batch.lo < 2.0**-40 * np.abs(batch.lo))
             open_ &= ~isolated | (isolated.sum() < MOST_ISOLATED)
             if open_.any() and batch.lo.size + open_.sum() <= MOST_CELLS:
-                batch = _split(program, batch, open_)
+                batch = _split(program, batch, open_, _towards_zero)
         for (reach, most), tolerance in itertools.product(REACHES, TOLERANCES):
             for _ in range(MOST_ROUNDS):
                 room = most - batch.lo.size

@@ -202,6 +202,16 @@ def test_unselected_branches_do_not_matter() -> None:
     assert [k.location for k in piecewise(hidden).kinks] == []
 
 
+def test_branches_that_meet_at_zero_with_other_slopes() -> None:
+    """max(x, x²/2) has kinks at 0 and 2: near 0 the two differ by less than any cell shows."""
+    squared = program(("mul", (0, 0)), ("mul", (1, 0.5)), ("max", (0, 2)))
+    function = piecewise(squared)
+    assert function.located
+    np.testing.assert_allclose([k.location for k in function.kinks], [0.0, 2.0], atol=1e-15)
+    np.testing.assert_allclose([k.jump for k in function.kinks], [1.0, 1.0], rtol=1e-12)
+    np.testing.assert_allclose(function.slope(-1.0, 1.0), (-1.0, 1.0), rtol=1e-12)
+
+
 def test_infinitely_many_kinks() -> None:
     """Near zero the kinks of |sin| are found; where they are not, slopes are infinite."""
     function = piecewise(program(("sin", (0,)), ("abs", (1,))))
