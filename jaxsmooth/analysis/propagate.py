@@ -38,6 +38,7 @@ from jaxsmooth.math.magnitude import Magnitude
 from jaxsmooth.math.range import Radii, Range, enclose, point, widen
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE
+from jaxsmooth.rules.discrete import NO_NUMBER
 from jaxsmooth.rules.registry import KinkRule, Local, Rule, Site, describe, rule_of
 
 
@@ -230,6 +231,11 @@ class _Pass:
         infinite = any(local.infinite)
         undefined = any(local.undefined) or rule.leaves_domain(local)
         undefined = undefined or (infinite and not rule.carries(local))
+        if undefined and local.params.get("of_numbers"):
+            raise errors.DiscontinuityError(
+                f"{local} stands for another function, whose value jumps where an operand stops "
+                f"being a number. {NO_NUMBER}"
+            )
         for value, r in zip(local.equation.outputs, local.results, strict=True):
             if jnp.issubdtype(value.dtype, jnp.floating):
                 self.note(value, undefined, infinite and not _is_bounded(r))

@@ -31,6 +31,7 @@ from jaxsmooth.program.graph import (
     equations_of,
 )  # fmt: skip
 from jaxsmooth.program.layout import is_identity
+from jaxsmooth.program.match import OF_NUMBERS
 
 _TOLD_BY = {p.gt_p: True, p.ge_p: True, p.lt_p: False, p.le_p: False}
 """Comparisons, and whether x > 0 makes them true."""
@@ -148,7 +149,11 @@ class _Finder:
             return _combined(below, above, lax.min(x, lax.full_like(x, 0)), x)
 
         (output,) = equation.outputs
-        return [*equations_of(choice, [x, *values], output, equation.path, equation.source)]
+        found = equations_of(choice, [x, *values], output, equation.path, equation.source)
+        if u != 0 and v != 0:
+            return [*found]
+        # Where x is no number the choice may be 0, and the product is none.
+        return [replace(e, params=e.params | OF_NUMBERS) for e in found]
 
 
 def _combined(one: Any, other: Any, part: Any, x: Any) -> Any:

@@ -32,6 +32,10 @@ LENGTH = Primitive("length")
 _COMMUTATIVE = frozenset({p.add_p, p.mul_p, p.max_p, p.min_p})
 
 
+OF_NUMBERS: dict[str, Any] = {"of_numbers": True}
+"""Params of what stands for another function where all operands are numbers, and only there."""
+
+
 @dataclass(frozen=True)
 class Composite:
     """A function to recognise.
@@ -69,12 +73,11 @@ COMPOSITES = (
         _scalars,
     ),
     Composite(LENGTH, jnp.hypot, frozenset({p.select_n_p}), _scalars, {"offset": 0.0}),
-    # Of numbers: what is not a number has no range, and is refused.
-    Composite(p.max_p, jnp.fmax, frozenset({p.select_n_p}), _scalars),
-    Composite(p.min_p, jnp.fmin, frozenset({p.select_n_p}), _scalars),
+    Composite(p.max_p, jnp.fmax, frozenset({p.select_n_p}), _scalars, OF_NUMBERS),
+    Composite(p.min_p, jnp.fmin, frozenset({p.select_n_p}), _scalars, OF_NUMBERS),
     # Choices by a comparison of what is chosen from.
     *(
-        Composite(key, function, frozenset({p.select_n_p}), _scalars)
+        Composite(key, function, frozenset({p.select_n_p}), _scalars, OF_NUMBERS)
         for above, below in ((operator.gt, operator.lt), (operator.ge, operator.le))
         for key, function in (
             (p.max_p, lambda x, y, c=above: jnp.where(c(x, y), x, y)),

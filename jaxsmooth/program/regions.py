@@ -27,6 +27,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.layout import is_identity, moves_units
+from jaxsmooth.program.match import OF_NUMBERS
 from jaxsmooth.program.simplify import uniform
 from jaxsmooth.program.squares import squared
 from jaxsmooth.program.steps import (
@@ -308,7 +309,9 @@ class _Finder:
             return final
         if numbers[final.outputs[0]] != len(steps):
             steps.append(("identity", (numbers[final.outputs[0]],), ()))
-        params = {"steps": tuple(stable(steps))}
+        params: dict[str, Any] = {"steps": tuple(stable(steps))}
+        if any("of_numbers" in self.producers[v].params for v in numbers if v is not root):
+            params |= OF_NUMBERS
         region = _replaced(final, UNIVARIATE, params, (self._variable(final, root),))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
             return final

@@ -55,6 +55,10 @@ def stacked(x):
     return jnp.where(logs < 9.0, x[::-1], 0.0)
 
 
+def half(x, slope):
+    return jnp.where(x > 0, slope * x, 0.0)
+
+
 JUMPING = {
     "isnan": lambda x: jnp.where(jnp.isnan(jnp.log(x)), 0.0, x[::-1]),
     "isfinite": lambda x: jnp.where(jnp.isfinite(jnp.sqrt(x)), 0.0, x[::-1]),
@@ -70,6 +74,10 @@ JUMPING = {
     ),
     "through a loop": repeated,
     "from a loop": stacked,
+    "a larger one": lambda x: x + 0 * jnp.fmax(jnp.log(x), x[::-1]),
+    "a larger one by comparing": lambda x: x + 0 * jnp.where(jnp.log(x) > x[0], jnp.log(x), x[0]),
+    "a larger one of one variable": lambda x: x + 0 * jnp.fmax(jnp.log(x), x),
+    "a half": lambda x: x + 0 * half(jnp.log(x), x[::-1]),
     "rounded": lambda x: x * jnp.floor(0.5 + 0.1 * jnp.tanh(jnp.log(x) + x[::-1])),
 }  # fmt: skip
 
@@ -96,6 +104,25 @@ def test_data_that_may_be_no_number():
 
     certificate = smooth(f, 0.1, box(-1.0, 1.0), argnums=0).certificate(jnp.ones(3), jnp.ones(3))
     assert certificate.lipschitz >= 4
+
+
+LARGER = {
+    "fmax": lambda x, data: jnp.fmax(jnp.tanh(jnp.log(data)), x),
+    "fmin": lambda x, data: jnp.fmin(jnp.tanh(jnp.log(data)), x),
+    "compared": lambda x, data: jnp.where(jnp.log(data) > x, jnp.log(data), x),
+    "a half": lambda x, data: half(x * jnp.log(data), x[::-1]),
+}
+
+
+@pytest.mark.parametrize("f", LARGER.values(), ids=LARGER.keys())
+def test_larger_than_data_that_may_be_no_number(f):
+    """f has the other value there, where a maximum has none."""
+    data = jnp.array([0.5, -1.0, 2.0])
+    assert np.isfinite(f(jnp.ones(3), data)).all()
+    with pytest.raises(DiscontinuityError, match="no number"):
+        smooth(f, 0.1, box(-1.0, 1.0), argnums=0).certificate(jnp.ones(3), data)
+    positive = (box(-1.0, 1.0), box(0.2, 3.0))
+    assert smooth(f, 0.1, positive, argnums=0).certificate(jnp.ones(3), abs(data)).error <= 0.1
 
 
 def constants(f, radius, size=2):
