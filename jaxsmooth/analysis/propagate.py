@@ -19,6 +19,7 @@ it added at the steps before: one source holds the sum over all steps (docs: the
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -228,13 +229,14 @@ class _Pass:
 
     def _note_results(self, rule: Rule, local: Local) -> None:
         """Note which results may be no numbers, or infinite."""
-        infinite = any(local.infinite)
-        undefined = any(local.undefined) or rule.leaves_domain(local)
+        reads = rule.reads(local)
+        infinite = any(map(operator.and_, local.infinite, reads))
+        undefined = any(map(operator.and_, local.undefined, reads)) or rule.leaves_domain(local)
         undefined = undefined or (infinite and not rule.carries(local))
-        if undefined and local.params.get("of_numbers"):
+        if undefined and rule.of_numbers(local):
             raise errors.DiscontinuityError(
-                f"{local} stands for another function, whose value jumps where an operand stops "
-                f"being a number. {NO_NUMBER}"
+                f"{local} jumps where an operand stops being a number: its value is another "
+                f"operand's there. {NO_NUMBER}"
             )
         for value, r in zip(local.equation.outputs, local.results, strict=True):
             if jnp.issubdtype(value.dtype, jnp.floating):

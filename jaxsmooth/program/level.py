@@ -29,13 +29,9 @@ from jaxsmooth.program.graph import (
     Value,
 )
 from jaxsmooth.program.loops import Steps
-from jaxsmooth.program.simplify import uniform
 
 if TYPE_CHECKING:
     from jaxsmooth.program.normal import Normal
-
-_SETTLES = {p.or_p: True, p.and_p: False}
-"""The truth value that one operand gives to the result, whatever the other is."""
 
 
 class Builder(Protocol):
@@ -127,10 +123,6 @@ class Level:
         if repeatable and all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
             self.folded.append(equation)
-        elif self.settled(equation):
-            (output,) = equation.outputs
-            self.normal.known[output] = np.full(output.shape, _SETTLES[equation.primitive])
-            self.folded.append(equation)
         elif repeatable and all(map(self.known, equation.inputs)):
             self.stepped.update(equation.outputs)
             self.ahead.append(equation)
@@ -143,13 +135,6 @@ class Level:
             self.vary(equation)
             if self.scope and equation.outputs:
                 self.scopes[equation.outputs[0]] = self.scope
-
-    def settled(self, equation: Equation) -> bool:
-        """Whether a known operand decides the truth value alone, as in ``x or True``."""
-        settling = _SETTLES.get(equation.primitive)
-        if settling is None or equation.outputs[0].dtype != np.bool_:
-            return False
-        return any(uniform(a, self.normal.known) == settling for a in equation.inputs)
 
     def unmasked(self, equation: Equation) -> Equation:
         """The number x for where(condition, x, stop_gradient(x)), as `jax.vmap` makes of a cond."""

@@ -190,7 +190,7 @@ class _Normaliser:
         equations = cases(equations, outputs, values, folded)
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted, values)
-        equations = live([simplified(e, values) for e in equations], outputs)
+        equations = live(simplified(equations, values), outputs)
         equations = factors(equations, outputs, values)
         equations = eigenvalues(equations, outputs)
         equations = grouped(equations, outputs, values)

@@ -23,6 +23,8 @@ _NEUTRAL = {
     p.div_p: (1.0, False),
 }
 """The number that changes nothing as second operand, and whether also as the first."""
+_SETTLING = {p.or_p: True, p.and_p: False}
+"""The truth value that one operand gives to the result, whatever the other is."""
 
 
 def numbers(atom: Atom, known: Mapping[Value, Any]) -> np.ndarray | None:
@@ -43,8 +45,32 @@ def uniform(atom: Atom, known: Mapping[Value, Any]) -> Any | None:
     return flat[0] if flat.dtype.kind in "biufV" and np.all(flat == flat[0]) else None
 
 
-def simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
-    """The equation, or a copy of the operand that it returns."""
+def simplified(equations: Sequence[Equation], known: dict[Value, Any]) -> list[Equation]:
+    """The equations, those that return an operand as copies of it.
+
+    Without those whose truth value a known operand decides alone; ``known`` gets it.
+    """
+    found: list[Equation] = []
+    for equation in equations:
+        truth = _settled(equation, known)
+        if truth is None:
+            found.append(_simplified(equation, known))
+        else:
+            known[equation.outputs[0]] = truth
+    return found
+
+
+def _settled(equation: Equation, known: Mapping[Value, Any]) -> np.ndarray | None:
+    """The truth values of ``x or True``, ``x and False``."""
+    settling = _SETTLING.get(equation.primitive)
+    if settling is None or equation.outputs[0].dtype != np.bool_:
+        return None
+    if not any(uniform(a, known) == settling for a in equation.inputs):
+        return None
+    return np.full(equation.outputs[0].shape, settling)
+
+
+def _simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
     operand = _returned(equation, known)
     same = operand is not None and operand.shape == equation.outputs[0].shape
     if operand is None or not same or operand.dtype != equation.outputs[0].dtype:

@@ -16,7 +16,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
-from jaxsmooth.math.array import Array, namespace, norm2, times, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, scale, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.registry import Local, Rule, define
@@ -259,6 +259,10 @@ class SelectRule(Rule):
 
     def carries(self, eq: Local) -> bool:
         return True
+
+    def reads(self, eq: Local) -> Sequence[bool]:
+        # Of traced conditions each may be true.
+        return [True, *(is_traced(p) or bool(np.any(p)) for p in self.possible(eq))]
 
     def possible(self, eq: Local) -> list[Array]:
         """Where each case may be the one selected."""

@@ -25,6 +25,7 @@ from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response
 from jaxsmooth.math.range import Radii, Range
 from jaxsmooth.program.graph import Atom, Equation, describe
+from jaxsmooth.program.match import OF_NUMBERS
 from jaxsmooth.rules.support import support_of
 
 
@@ -116,6 +117,14 @@ class Rule:
         """Whether results are numbers, or infinite, where operands are infinite."""
         return False
 
+    def reads(self, eq: Local) -> Sequence[bool]:
+        """Which operands the results may be computed from."""
+        return [True] * len(eq.ranges)
+
+    def of_numbers(self, eq: Local) -> bool:
+        """Whether the rule holds only where all operands are numbers, though results may be."""
+        return OF_NUMBERS.keys() <= eq.params.keys()
+
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
@@ -153,6 +162,12 @@ class EitherRule(Rule):
 
     def carries(self, eq: Local) -> bool:
         return self._choose(eq).carries(eq)
+
+    def reads(self, eq: Local) -> Sequence[bool]:
+        return self._choose(eq).reads(eq)
+
+    def of_numbers(self, eq: Local) -> bool:
+        return self._choose(eq).of_numbers(eq)
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

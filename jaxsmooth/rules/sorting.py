@@ -54,6 +54,10 @@ class OrderRule(KinkRule):
     def has_kinks(self, equation: Equation) -> bool:
         return equation.params.get("num_keys", 1) == len(equation.inputs) == 1
 
+    def of_numbers(self, eq: Local) -> bool:
+        # What is no number is sorted to the end.
+        return self.has_kinks(eq.equation)
+
     # Values.
 
     def kept(self, equation: Equation, x: Array) -> Array:
