@@ -230,10 +230,8 @@ def test_ridge_regression_inside_a_loss(double):
         attack(ridge, (ball(0.05, weights), fixed(x)), weights, x, eps=0.02)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["inverse", *(pytest.param(n, marks=pytest.mark.slow) for n in ("positive", "lower", "both"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inverse", "positive", "lower", "both"])
 def test_traced_sets(name):
     """Bounds that are found while JAX traces hold those found in float64."""
     f, *sets = VARYING[name]
