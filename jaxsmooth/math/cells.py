@@ -99,8 +99,7 @@ def enclose(program: Univariate, cells: Interval) -> tuple[Jet, np.ndarray]:
     jet = walk.run(program)
     decisions = stacked(walk.decisions, cells.lo.size)
     with np.errstate(all="ignore"):
-        middle = cells.lo + 0.5 * (cells.hi - cells.lo)
-        middle = np.clip(middle, cells.lo, cells.hi)
+        middle = np.clip(_middle(cells.lo, cells.hi), cells.lo, cells.hi)
     centre = Interval(middle, middle)
     at = Walk(centre, decisions).run(program)
     with np.errstate(all="ignore"):

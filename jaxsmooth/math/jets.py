@@ -116,8 +116,7 @@ def order_of(a: Jet, b: Jet, at_ends: bool = False) -> dict[str, np.ndarray]:
     """Which comparisons of a with b certainly hold inside the cell, or at its ends too."""
     x, y = a.value, b.value
     ge, le = x.lo >= y.hi, x.hi <= y.lo
-    strict = (a.slope.lo > b.slope.hi) | (a.slope.hi < b.slope.lo)
-    strict = strict & (not at_ends)
+    strict = ((a.slope.lo > b.slope.hi) | (a.slope.hi < b.slope.lo)) & (not at_ends)
     gt, lt = (x.lo > y.hi) | (ge & strict), (x.hi < y.lo) | (le & strict)
     # Beyond an undefined value nothing is certain.
     sure = ~(a.bad | b.bad)

@@ -109,8 +109,7 @@ def interpolations(
 def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
     x, *given = equation.inputs
     table = _table(given, known)
-    if table is None:
-        return equation
+    assert table is not None  # else it is not taken for one
     knots, heights, *beyond = table
     ends = dict(zip(equation.params["ends"], map(float, beyond), strict=True))
     params = {"steps": tuple(_steps(knots, heights, ends))}

@@ -310,7 +310,8 @@ class _Finder:
         if numbers[final.outputs[0]] != len(steps):
             steps.append(("identity", (numbers[final.outputs[0]],), ()))
         params: dict[str, Any] = {"steps": tuple(stable(steps))}
-        if any("of_numbers" in self.producers[v].params for v in numbers if v is not root):
+        made = (self.producers[v] for v in numbers if v is not root)
+        if any(OF_NUMBERS.keys() <= e.params.keys() for e in made):
             params |= OF_NUMBERS
         region = _replaced(final, UNIVARIATE, params, (self._variable(final, root),))
         if _JUMPING.isdisjoint(name for name, *_ in steps) and not self.located(region):
