@@ -295,7 +295,7 @@ class Attack:
         left, _ = singular(turn)
         right = unit(np.where(vary, direction, 0.0))
         for _ in range(4):
-            out = self.evaluation.contract(points, left, right) * read
+            out = np.where(read, self.evaluation.contract(points, left, right), 0.0)
             sound = np.isfinite(self.evaluation(points).f_jacobian).all(axis=(1, 2))
             out[~sound] = 0.0
             if not np.isfinite(out).all():

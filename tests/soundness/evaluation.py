@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,11 @@ BATCH = 48
 
 # Programs run for a moment and are compiled anew every time.
 QUICK = {"xla_backend_optimization_level": 0}
+
+
+def _concatenated(tree: Any) -> jax.Array:
+    """The numbers of all leaves, as one vector."""
+    return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)])
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,7 @@ class Evaluation:
 
     def __init__(self, program: Program, smoothed: Callable) -> None:
         def flat(function):
-            def on_vector(vector):
-                leaves = jax.tree.leaves(function(*program.unflatten(vector)))
-                return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
-
-            return on_vector
+            return lambda vector: _concatenated(function(*program.unflatten(vector)))
 
         def both(eps, vector):
             f, g = flat(program.function), flat(lambda *a: smoothed(eps, *a))
@@ -69,13 +71,22 @@ class Evaluation:
             slopes, (f_here, g_here) = jacobian(values, has_aux=True)(vector)
             return f_here, slopes[0], g_here, slopes[1]
 
+        def contracted(eps, vector, left, right):
+            held = program.unflatten(vector)
+
+            def g(varied):
+                # Of derivatives in what is held nothing is claimed: they may be NaN.
+                moved = program.unflatten(varied)
+                arguments = [(held, moved)[i in program.varied][i] for i in range(len(held))]
+                return _concatenated(smoothed(eps, *arguments))
+
+            if program.forward:
+                return left @ jax.jvp(g, (vector,), (right,))[1]
+            return jax.grad(lambda v: left @ g(v))(vector) @ right
+
         def contract(eps, vector, left, right):
-            g = flat(lambda *a: smoothed(eps, *a))
-            if not program.forward:
-                slope = jax.grad(lambda v: left @ g(v))
-                return jax.grad(lambda v: slope(v) @ right)(vector)
             gradient = jax.grad if program.reverse else jax.jacfwd
-            return gradient(lambda v: left @ jax.jvp(g, (v,), (right,))[1])(vector)
+            return gradient(lambda v: contracted(eps, v, left, right))(vector)
 
         self._eps = program.dtype(program.options["eps"])
         self._dtype = program.dtype
