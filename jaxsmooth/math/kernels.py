@@ -11,6 +11,8 @@ How it is evaluated, and why:
   a constant outside the window, so that nothing is lost in float32 far from the kink;
 - with derivatives of their own (`jax.custom_jvp`), so that the slope is computed as the
   formula of the slope: in [0, 1], increasing, and right at the kink and at the seams. The
+  slope of the sum is no sum of slopes: those of relu and of c both jump at the kink, and
+  compilers that form x twice, with other roundings, need not agree on its sign. The
   rules are ordinary differentiable code, which gives the second (and, for ``c2``, the
   third) derivatives almost everywhere;
 - with formulas whose own derivatives are right everywhere too: before JAX 0.12 the second
@@ -172,10 +174,7 @@ class Kernel:
             0.5
         """
         x, mu, dtype = _operands(x, mu)
-        # NaN passes through. At the kink the derivative is the right one, and at mu = 0 is 0.
-        left = (x < 0) | ((x == 0) & ~_positive(mu))
-        exact = jnp.where(left, jnp.zeros_like(x), x)
-        return (exact + _correction(self, x, mu)).astype(dtype)
+        return _maximum(self, 0, x, jnp.zeros_like(x), mu).astype(dtype)
 
     def correction(self, x: Array, mu: Array, tie: float = 1.0) -> jax.Array:
         """relu_mu(x) - relu(x), to add to a function whose kink is at x = 0.
@@ -246,13 +245,7 @@ class Kernel:
         a = jnp.broadcast_to(jnp.asarray(a, dtype=working), shape)
         b = jnp.broadcast_to(jnp.asarray(b, dtype=working), shape)
         mu = accuracy(mu, shape, working)
-        # inf - inf is NaN. A mask that is true at finite ties would cost their Hessian.
-        infinite = (a == b) & jnp.isinf(a)
-        zero = jnp.zeros_like(a)
-        difference = jnp.where(infinite, zero, a) - jnp.where(infinite, zero, b)
-        # A tie is a's, so that the derivative is the one that the correction expects.
-        exact = jnp.where(_positive(mu) & (a == b), a, jnp.maximum(a, b))
-        return (exact + _correction(self, difference, mu)).astype(dtype)
+        return _maximum(self, 1 / 2, a, b, mu).astype(dtype)
 
     def minimum(self, a: Array, b: Array, mu: Array) -> jax.Array:
         """min(a, b) smoothed as -max(-a, -b): error in [-upper, -lower] * mu.
@@ -267,10 +260,10 @@ class Kernel:
         return -self.maximum(-jnp.asarray(a), -jnp.asarray(b), mu)
 
     def absolute(self, x: Array, mu: Array) -> jax.Array:
-        """|x| smoothed as 2 relu_(mu/2)(x) - x, which makes its own sup error mu.
+        """|x| smoothed as max(x, -x), that is, as 2 relu_(mu/2)(x) - x.
 
         The error is in [lower, upper] * mu, and the derivative, in [-1, 1], is
-        (4K / mu)-Lipschitz: twice K / (mu/2). Evaluated as |x| + 2 correction(x, mu/2).
+        (4K / mu)-Lipschitz: twice K / (mu/2).
         At mu = 0 the derivative at the kink is 1, as that of `jax.numpy.abs` is.
 
         Args:
@@ -289,8 +282,7 @@ class Kernel:
             0.5
         """
         x, mu, dtype = _operands(x, mu)
-        # The derivative of jnp.abs at 0 is the right one.
-        return (jnp.abs(x) + 2 * _correction(self, x, mu / 2)).astype(dtype)
+        return _maximum(self, 1, x, -x, mu).astype(dtype)
 
 
 def _operands(x: Array, mu: Array) -> tuple[Array, Array, Any]:
@@ -343,15 +335,58 @@ def _unit_correction(kernel: Kernel, t: Array, tie: float) -> Array:
 def _correction_jvp(kernel: Kernel, tie: float, primals: Any, tangents: Any) -> Any:
     (x, mu), (dx, dmu) = primals, tangents
     inside, t = _scaled(kernel, x, mu)
-    # Both derivatives are constant outside. mu r(x / mu) has r - t r' in mu.
-    excess = kernel.unit_slope(t) - _step(t, tie)
     tangent = jnp.zeros_like(x)
     if not isinstance(dx, SymbolicZero):
-        tangent = jnp.where(inside, excess, 0.0) * dx
+        tangent = jnp.where(inside, kernel.unit_slope(t) - _step(t, tie), 0.0) * dx
     if not isinstance(dmu, SymbolicZero):
-        rate = _unit_correction(kernel, t, tie) - t * excess
-        tangent += jnp.where(inside, rate, _offset(kernel, x)) * dmu
+        tangent += jnp.where(inside, _rate(kernel, t), _offset(kernel, x)) * dmu
     return _correction(kernel, x, mu, tie), tangent
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _maximum(kernel: Kernel, tie: float, a: Array, b: Array, mu: Array) -> Array:
+    """b + relu_mu(a - b); where a = b and mu = 0, the derivative in a is `tie`: 0, 1/2 or 1."""
+    top = jnp.maximum(a, b)
+    # Otherwise a tie is a's: the derivative is the one that the correction expects.
+    unsmoothed = {0: b, 1 / 2: top, 1: a}[tie]
+    exact = jnp.where(a == b, jnp.where(_positive(mu), a, unsmoothed), top)
+    return exact + _correction(kernel, _difference(a, b), mu)
+
+
+@partial(_maximum.defjvp, symbolic_zeros=True)
+def _maximum_jvp(kernel: Kernel, tie: float, primals: Any, tangents: Any) -> Any:
+    (a, b, mu), (da, db, dmu) = primals, tangents
+    x = _difference(a, b)
+    inside, t = _scaled(kernel, x, mu)
+    slope = jnp.where(inside, kernel.unit_slope(t), _step(x, tie))
+    tangent = jnp.zeros_like(x)
+    if not isinstance(da, SymbolicZero):
+        tangent += slope * da
+    if not isinstance(db, SymbolicZero):
+        tangent += (1 - slope) * db
+    if not isinstance(dmu, SymbolicZero):
+        tangent += jnp.where(inside, _rate(kernel, t), _offset(kernel, x)) * dmu
+    return _maximum(kernel, tie, a, b, mu), tangent
+
+
+def _difference(a: Array, b: Array) -> Array:
+    """a - b, which is 0 where both are the same infinity."""
+    # A mask that is true at finite ties would cost their Hessian.
+    infinite = (a == b) & jnp.isinf(a)
+    return jnp.where(infinite, 0.0, a) - jnp.where(infinite, 0.0, b)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _rate(kernel: Kernel, t: Array) -> Array:
+    """r(t) - t r'(t) - relu(t) + t relu'(t), inside the window: mu r(x / mu) has it in mu."""
+    return kernel.unit_correction(t) - t * (kernel.unit_slope(t) - _step(t, 1.0))
+
+
+@_rate.defjvp
+def _rate_jvp(kernel: Kernel, primals: Any, tangents: Any) -> Any:
+    (t,), (dt,) = primals, tangents
+    _, turn = jax.jvp(kernel.unit_slope, (t,), (dt,))
+    return _rate(kernel, t), -t * turn
 
 
 def _c2_margin(t: Array) -> Array:

@@ -147,17 +147,21 @@ class _Environment:
 
     def switch(self, node: Switch) -> Sequence[Any]:
         """Results of a cond, of which some may be replaced."""
+        if node in self.resolved.taken:
+            body, results = node.branches[self.resolved.taken[node]]
+            # First: what is replaced may read what the branch computes.
+            self.run(body)
+            return [
+                self.replaced(v)[0] if v in self.replacements else self.read(a)
+                for v, a in zip(node.outputs, results, strict=True)
+            ]
         found = {v: self.replaced(v)[0] for v in node.outputs if v in self.replacements}
         if len(found) == len(node.outputs):
             return list(found.values())
         return [found.get(v, x) for v, x in zip(node.outputs, self.chosen(node), strict=True)]
 
     def chosen(self, node: Switch) -> Sequence[Any]:
-        """The branch that is taken, or a `jax.lax.switch` over all."""
-        if node in self.resolved.taken:
-            body, results = node.branches[self.resolved.taken[node]]
-            self.run(body)
-            return [self.read(a) for a in results]
+        """A `jax.lax.switch` over all branches."""
 
         def branch(body: Sequence[Node], results: Sequence[Atom]) -> Callable[[], list[Any]]:
             def evaluated() -> list[Any]:

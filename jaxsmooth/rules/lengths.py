@@ -171,6 +171,8 @@ class LengthRule(KinkRule):
 
 def _length(*operands: Any) -> Any:
     """√(Σ x²), with derivatives that are finite also at 0, where they are not used."""
+    # Zero in one place and rounded to another number in a second would divide by zero.
+    operands = lax.optimization_barrier(operands)
     largest = reduce(jnp.maximum, [jnp.abs(x) for x in operands])
     positive = largest > 0
     # The length does not depend on the unit that it is measured in.

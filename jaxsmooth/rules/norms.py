@@ -30,6 +30,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, tiny, up
@@ -195,6 +196,8 @@ class NormRule(_Slices, KinkRule):
         shape = eq.equation.outputs[0].shape
 
         def compute(mu: Array, z: Any) -> Any:
+            # A total that is zero in one place is zero wherever it is formed again.
+            z = lax.optimization_barrier(z)
             total = scale * jnp.sum(z * z, axis=axes)
             positive = total > 0
             # The derivative of the root at 0 is not finite, that of the kernel is 0.

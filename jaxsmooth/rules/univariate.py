@@ -52,6 +52,18 @@ def _function(equation: Equation) -> Piecewise:
     return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
 
 
+def _evaluate(function: Piecewise, value: Any) -> Any:
+    """φ without the custom derivatives of its parts, whose value at a kink is their own.
+
+    Args:
+      function: φ.
+      value: the variable, behind an optimization barrier: slopes of parts and of corrections
+        jump at kinks, and cancel if all of them read one number. Without it, compilers may
+        form the variable twice, and round it in two ways.
+    """
+    return jax.jit(function.evaluate)(value).astype(value.dtype)
+
+
 def is_located(region: Equation) -> bool:
     """Whether all kinks of a region could be found."""
     return _function(region).located
@@ -121,7 +133,7 @@ class UnivariateRule(KinkRule):
         if not any(map(_doubtful, _steps(equation))):
             return None
         function = _function(equation)
-        return lambda value: jax.jit(function.evaluate)(value).astype(value.dtype)
+        return lambda value: _evaluate(function, jax.lax.optimization_barrier(value))
 
     def kinks(self, eq: Local) -> tuple[Seam, ...]:
         """Kinks in the hull of the variable's range."""
@@ -286,8 +298,8 @@ class UnivariateRule(KinkRule):
         function = self.function(eq)
 
         def compute(mu: Array, value: Any) -> Any:
-            # Without the custom derivatives of its parts, whose value at a kink is their own.
-            result = jax.jit(function.evaluate)(value).astype(value.dtype)
+            value = jax.lax.optimization_barrier(value)
+            result = _evaluate(function, value)
             for k in kinks:
                 tie = _tie(function, k)
                 distance = value - np.asarray(k.location, value.dtype)
