@@ -104,7 +104,7 @@ FUNCTIONS = {
     "median": jnp.median,
     "length": lambda x: jnp.linalg.norm(x),
     "hypot": lambda x: jnp.hypot(x, 2 * x[::-1]),
-    "window": lambda x: jax.lax.cummax(x),
+    "running maximum": lambda x: jax.lax.cummax(x),
     "interpolated": lambda x: jnp.interp(x, jnp.array([-1.0, 0, 1]), jnp.array([0.0, 1, 0])),
 }
 

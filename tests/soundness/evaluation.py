@@ -77,7 +77,10 @@ class Evaluation:
             def g(varied):
                 # Of derivatives in what is held nothing is claimed: they may be NaN.
                 moved = program.unflatten(varied)
-                arguments = [(held, moved)[i in program.varied][i] for i in range(len(held))]
+                arguments = [
+                    mine if i in program.varied else fixed
+                    for i, (mine, fixed) in enumerate(zip(moved, held, strict=True))
+                ]
                 return _concatenated(smoothed(eps, *arguments))
 
             if program.forward:
