@@ -11,6 +11,9 @@ shares s_k >= 0 that sum to one, μ_k = s_k·eps/w_k.
   worst at once, so they are weighed by a power V of M in place of vvᵀ, which is what
   minimises the Schatten norm of that order; the order is raised step by step, and the best
   shares seen are kept.
+
+No μ is much larger than what meets the kink (`widest`): it would smooth no more, and where the
+output hardly feels a site, w_k = 1e-300, its share alone would allow a μ that overflows.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import jax
 import numpy as np
 
 from jaxsmooth.analysis.constants import matrix_of, norm_of
-from jaxsmooth.analysis.problem import Pass, Term
+from jaxsmooth.analysis.problem import Pass, SitePass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, times
+from jaxsmooth.math.kernels import largest_accuracy
 
 ALLOCATIONS = ("halving", "optimal", "uniform")
 # Steps at each order 2^t of the Schatten norm that stands in for the spectral norm.
@@ -30,15 +34,18 @@ _ORDERS = (2, 3, 4, 5, 6, 8, 10)
 _STEPS = 6
 # No active site is left without a share, however little its curvature counts.
 _LEAST_SHARE = 1e-9
+# Smoothed this many times as widely as its variable reaches, a kink is all but a straight line.
+_WIDEST = 2.0**10
 
 
-def solve(name: str, result: Pass, eps: Array) -> list[Array]:
+def solve(name: str, result: Pass, eps: Array, most: Array) -> list[Array]:
     """μ of every site by a named allocation, from what one pass found.
 
     Args:
       name: one of `ALLOCATIONS`.
       result: a pass.
       eps: the budget.
+      most: the largest μ that each site may have, shape (K,).
     """
     if not result.sites:
         return []
@@ -50,16 +57,40 @@ def solve(name: str, result: Pass, eps: Array) -> list[Array]:
         shares = spends / xp.maximum(xp.sum(spends), 1.0)
     if name == "optimal":
         shares = _optimal(result, spends, shares, eps)
-    return list(_accuracies(result, shares, eps))
+    return list(_accuracies(result, shares, eps, most))
 
 
-def _accuracies(result: Pass, shares: Array, eps: Array) -> Array:
+def widest(first: Pass, eps: Array) -> Array:
+    """The largest μ that each site may have: (K,).
+
+    It goes by how far the variable of the site reaches before anything is smoothed, so that
+    the errors of one site do not make room for larger ones at the next.
+
+    Args:
+      first: a pass without errors.
+      eps: the budget, which every site may have.
+    """
+    if not first.sites:
+        return np.zeros(0)
+    xp = namespace(eps, *(end for s in first.sites for end in s.site.location))
+    return xp.maximum(xp.stack([_widest(s) for s in first.sites]), eps)
+
+
+def _widest(found: SitePass) -> Array:
+    lo, hi = found.site.location
+    xp = namespace(lo, hi)
+    reach = xp.max(xp.maximum(abs(lo), abs(hi)), initial=0.0)
+    limit = largest_accuracy(found.equation.outputs[0].dtype)
+    return xp.where(xp.isfinite(reach), _WIDEST * reach, limit)
+
+
+def _accuracies(result: Pass, shares: Array, eps: Array, most: Array) -> Array:
     """μ_k = s_k·eps/w_k; a site without effect on the output may use all of eps."""
     effects, reached = _effects(result), active(result)
-    xp = namespace(shares, effects, reached, eps)
+    xp = namespace(shares, effects, reached, eps, most)
     felt = effects > 0
     mu = shares * eps / xp.where(felt, effects, 1.0)
-    return xp.where(reached, xp.where(felt, mu, eps), 0.0)
+    return xp.where(reached, xp.minimum(xp.where(felt, mu, eps), most), 0.0)
 
 
 def _effects(result: Pass) -> Array:

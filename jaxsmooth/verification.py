@@ -8,7 +8,7 @@ scaling all μ down by eps/E(μ) is always enough.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,16 +90,21 @@ def prove(problem: Problem, eps: Array, wanted: str | Mapping[str, Any]) -> Prov
         return _explicit(problem, eps, wanted)
     first = _unspent(problem)
     budget = eps * (1 - _SLACK)
-    mu = allocation.solve(wanted, first, budget)
+    most = allocation.widest(first, eps)
+
+    def solve(weights: Pass, part: float = 1.0) -> list[Array]:
+        return allocation.solve(wanted, weights, part * budget, most)
+
+    mu = solve(first)
     if is_traced(eps, *mu):
         result = propagate(problem, mu)
         active = allocation.active(first)
         if is_traced(active) or not np.all(active):
             # Errors upstream may have brought a kink within reach that has no accuracy yet.
-            mu = allocation.solve(wanted, result, budget)
+            mu = solve(result)
             result = propagate(problem, mu)
         return _scaled(eps, mu, result)
-    found = _searched(problem, eps, wanted, first, mu)
+    found = _searched(problem, eps, solve, first, mu)
     if found is None:
         raise errors.CertificationError(
             f"no accuracies were found that keep the error within eps = {float(eps)}: the ranges "
@@ -121,21 +126,24 @@ def _unspent(problem: Problem) -> Pass:
 
 
 def _searched(
-    problem: Problem, eps: Array, wanted: str, first: Pass, mu: list[Array]
+    problem: Problem,
+    eps: Array,
+    solve: Callable[[Pass, float], list[Array]],
+    first: Pass,
+    mu: list[Array],
 ) -> tuple[list[Array], Pass] | None:
     """Accuracies that a pass proves, with all of the budget if it finds such.
 
     Args:
       problem: the program on its set.
       eps: the budget.
-      wanted: the name of an allocation.
+      solve: makes accuracies of the weights of a pass and a part of the budget.
       first: a pass without errors.
-      mu: what the allocation makes of it.
+      mu: what it makes of that and all of the budget.
 
     Returns:
       The accuracies and the pass that was run with them; None if there are none.
     """
-    budget = eps * (1 - _SLACK)
     found: tuple[list[Array], Pass] | None = None
     # The part of the budget that is tried, the largest that was proved, the least that was not.
     part, proved, failed = 1.0, 0.0, np.inf
@@ -165,7 +173,7 @@ def _searched(
             if failed < _NEAR * proved:
                 break
             part = part * _LESS if found is None else np.sqrt(proved * failed)
-        last, mu = mu, allocation.solve(wanted, weights, part * budget)
+        last, mu = mu, solve(weights, part)
         if found is not None and all(map(np.array_equal, last, mu)):
             break
     return found
@@ -255,19 +263,21 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
             + f"the sites are {', '.join(map(repr, paths)) or 'none'}"
         )
     first = _unspent(problem)
-    mu = [
-        _one(wanted[e.path], e.path, found, eps)
-        for e, found in zip(kinks, first.sites, strict=True)
-    ]
+    most = allocation.widest(first, eps)
+
+    def accuracies(result: Pass) -> list[Array]:
+        return [
+            _one(wanted[e.path], e.path, found, eps, limit)
+            for e, found, limit in zip(kinks, result.sites, most, strict=True)
+        ]
+
+    mu = accuracies(first)
     result = propagate(problem, mu)
     for _ in range(_MOST_SOLVES):
         # Shares are of the budget: they follow the weights at the accuracies themselves.
         if not any(isinstance(wanted[path], Share) for path in paths):
             break
-        mu = [
-            _one(wanted[e.path], e.path, found, eps)
-            for e, found in zip(kinks, result.sites, strict=True)
-        ]
+        mu = accuracies(result)
         result = propagate(problem, mu)
     spent = constants.error(result, mu)
     if not is_traced(spent, eps):
@@ -281,12 +291,13 @@ def _explicit(problem: Problem, eps: Array, wanted: Mapping[str, Any]) -> Proved
     return Proved(mu, result, spent)
 
 
-def _one(value: Any, path: str, found: SitePass, eps: Array) -> Array:
+def _one(value: Any, path: str, found: SitePass, eps: Array, most: Array) -> Array:
     effect, shape = found.effect, found.shape
     if isinstance(value, Share):
-        xp = namespace(effect, eps)
+        xp = namespace(effect, eps, most)
         felt = effect > 0
-        return xp.where(felt, value.value * eps / xp.where(felt, effect, 1.0), 0.0)
+        mu = value.value * eps / xp.where(felt, effect, 1.0)
+        return xp.where(felt, xp.minimum(mu, most), 0.0)
     if is_traced(value):
         return value
     mu = np.asarray(value, dtype=np.float64)

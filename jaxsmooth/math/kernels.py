@@ -96,6 +96,11 @@ def smallest_accuracy(dtype: Any) -> float:
     return math.sqrt(float(jnp.finfo(dtype).tiny))
 
 
+def largest_accuracy(dtype: Any) -> float:
+    """Up to this, the squares of windows do not overflow, nor do sums of a few."""
+    return math.sqrt(float(jnp.finfo(dtype).max)) / 64
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A family of smooth functions relu_mu near relu, with what is proved about it.
