@@ -43,11 +43,12 @@ def determinants(node: Call) -> list[Equation] | None:
     (matrix,) = node.inputs
     if len(matrix.shape) < 2 or matrix.shape[-1] != matrix.shape[-2]:
         return None
-    body = node.eqn.params["call_jaxpr"]
+    body, default = node.eqn.params["call_jaxpr"], jnp.result_type(float)
     for function, keys in _FUNCTIONS:
         if len(keys) != len(node.outputs):
             continue
-        if any(same_program(body, b) for b in _bodies(function, matrix.shape, matrix.dtype)):
+        bodies = _bodies(function, matrix.shape, matrix.dtype, default)
+        if any(same_program(body, b) for b in bodies):
             return [
                 Equation(key, _WHOLE, node.inputs, (output,), f"{node.path}/{key.name}",
                          _source(node))
@@ -67,8 +68,11 @@ def _source(node: Call) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _bodies(function: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
+def _bodies(
+    function: Callable[..., Any], shape: tuple[int, ...], dtype: Any, default: Any
+) -> tuple[Any, ...]:
     """The programs that the function calls for arrays of matrices, also under `jax.vmap`."""
+    del default  # what a Python number becomes: programs differ by it
     found: list[Any] = []
     for mapped in range(len(shape) - 1):
         batched = function

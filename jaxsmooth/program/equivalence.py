@@ -41,7 +41,7 @@ def same_program(a: Any, b: Any) -> bool:
     paired: dict[Any, Any] = {}
     if not _bind((*one.constvars, *one.invars), (*two.constvars, *two.invars), paired):
         return False
-    if not all(_same_array(x, y) for x, y in zip(one_consts, two_consts, strict=True)):
+    if not all(same_numbers(x, y) for x, y in zip(one_consts, two_consts, strict=True)):
         return False
     if len(one.eqns) != len(two.eqns) or len(one.outvars) != len(two.outvars):
         return False
@@ -71,9 +71,10 @@ def _bind(first: Sequence[Any], second: Sequence[Any], paired: dict[Any, Any]) -
 
 def _same_atom(a: Any, b: Any, paired: Mapping[Any, Any]) -> bool:
     if is_literal(a) or is_literal(b):
-        return is_literal(a) and is_literal(b) and _same_array(a.val, b.val)
+        return is_literal(a) and is_literal(b) and same_numbers(a.val, b.val)
     return paired.get(a) is b
 
 
-def _same_array(a: Any, b: Any) -> bool:
-    return a is b or (np.shape(a) == np.shape(b) and np.array_equal(a, b))
+def same_numbers(a: Any, b: Any) -> bool:
+    """Whether two arrays hold the same numbers; NaN is the same as NaN."""
+    return a is b or (np.shape(a) == np.shape(b) and np.array_equal(a, b, equal_nan=True))

@@ -16,12 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.common import stops_last
-from jaxsmooth.program.equivalence import same_params
+from jaxsmooth.program.equivalence import same_numbers, same_params
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
 from jaxsmooth.program.layout import Producers
 
@@ -98,8 +97,9 @@ class _Reference:
 
 @functools.lru_cache(maxsize=1024)
 def _reference(
-    function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...]
+    function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...], default: Any
 ) -> _Reference:
+    del default  # what a Python number becomes: programs differ by it
     graph = from_jaxpr(jax.make_jaxpr(function)(*operands))
     equations = stops_last(live(list(graph.equations()), graph.outputs), {}, set())
     return _Reference(graph, {v: e for e in equations for v in e.outputs})
@@ -167,7 +167,7 @@ def matched(
       equation: the last equation of what may compute it.
       producers: the equations before.
     """
-    reference = _reference(function, operands)
+    reference = _reference(function, operands, jnp.result_type(float))
     bindings: dict[Value, Atom] = {}
     end = reference.graph.outputs[0]
     if not isinstance(end, Value) or end not in reference.producers:
@@ -235,5 +235,5 @@ def _narrow(atom: Atom, producers: Producers) -> Atom:
 
 def _identical(a: Atom, b: Atom) -> bool:
     if isinstance(a, Literal) and isinstance(b, Literal):
-        return np.array_equal(a.value, b.value)
+        return same_numbers(a.value, b.value)
     return a is b

@@ -1,0 +1,40 @@
+"""Functions are recognised by what their programs say, not by which objects hold them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsmooth import box, smooth
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.interp(
+            x,
+            jnp.array([-1, 0.5, 2], x.dtype),
+            jnp.array([0, 1, 0.5], x.dtype),
+            left=0.0,
+            right=0.5,
+        ),
+        lambda x: jnp.linalg.det(jnp.outer(x, x) + 4 * jnp.eye(3, dtype=x.dtype)),
+        lambda x: jnp.linalg.slogdet(jnp.outer(x, x) + 4 * jnp.eye(3, dtype=x.dtype))[1],
+    ],
+    ids=["interp", "det", "slogdet"],
+)
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_whatever_was_traced_before(function, precision):
+    """JAX forgets traces, and makes other ones in 64 bits."""
+    x = np.zeros(3, precision)
+    found = set()
+    for double in (False, True, False, True):
+        if precision is np.float64 and not double:
+            continue
+        with jax.enable_x64(double):
+            certificate = smooth(lambda x: function(x), 0.1, box(x - 1, x + 1)).certificate()
+            found.add((round(certificate.lipschitz, 3), len(certificate.sites)))
+        jax.clear_caches()
+    assert len(found) == 1
