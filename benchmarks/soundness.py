@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import gc
 import json
 import math
 import multiprocessing
@@ -37,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 from jaxsmooth.errors import JaxsmoothError  # noqa: E402
 from tests.soundness.attack import attack  # noqa: E402
 from tests.soundness.choices import Seeded  # noqa: E402
+from tests.soundness.garbage import collect_seldom  # noqa: E402
 from tests.soundness.minimise import minimise  # noqa: E402
 from tests.soundness.programs import draw  # noqa: E402
 
@@ -70,18 +70,12 @@ def examine(task: tuple[int, int]) -> dict[str, Any]:
     return record
 
 
-def _collect_seldom() -> None:
-    """Leave garbage for longer: looking for it takes a tenth of the time on Python 3.11."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-
-
 def results(tasks: list[tuple[int, int]], processes: int) -> Iterator[dict[str, Any]]:
     if processes == 1:
         yield from map(examine, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, _collect_seldom, maxtasksperchild=200) as pool:
+    with context.Pool(processes, collect_seldom, maxtasksperchild=200) as pool:
         yield from pool.imap_unordered(examine, tasks)
 
 

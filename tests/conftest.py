@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 
 import jax
 import pytest
+
+from tests.soundness.garbage import collect_seldom
 
 _COMPILED = pytest.StashKey[tempfile.TemporaryDirectory]()
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -28,9 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # Looking for garbage among all that was imported takes a tenth of the time on Python 3.11.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    collect_seldom()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -7,7 +7,6 @@ they call, as the installed JAX traces it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth._compat import call_body
-from jaxsmooth.program.equivalence import same_program
+from jaxsmooth.program.equivalence import same_program, traced_once
 from jaxsmooth.program.graph import Call, Equation, Value
 
 SIGN = Primitive("sign_of_determinant")
@@ -43,12 +42,11 @@ def determinants(node: Call) -> list[Equation] | None:
     (matrix,) = node.inputs
     if len(matrix.shape) < 2 or matrix.shape[-1] != matrix.shape[-2]:
         return None
-    body, default = node.eqn.params["call_jaxpr"], jnp.result_type(float)
+    body = node.eqn.params["call_jaxpr"]
     for function, keys in _FUNCTIONS:
         if len(keys) != len(node.outputs):
             continue
-        bodies = _bodies(function, matrix.shape, matrix.dtype, default)
-        if any(same_program(body, b) for b in bodies):
+        if any(same_program(body, b) for b in _bodies(function, matrix.shape, matrix.dtype)):
             return [
                 Equation(key, _WHOLE, node.inputs, (output,), f"{node.path}/{key.name}",
                          _source(node))
@@ -67,12 +65,9 @@ def _source(node: Call) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=256)
-def _bodies(
-    function: Callable[..., Any], shape: tuple[int, ...], dtype: Any, default: Any
-) -> tuple[Any, ...]:
+@traced_once
+def _bodies(function: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> tuple[Any, ...]:
     """The programs that the function calls for arrays of matrices, also under `jax.vmap`."""
-    del default  # what a Python number becomes: programs differ by it
     found: list[Any] = []
     for mapped in range(len(shape) - 1):
         batched = function

@@ -6,14 +6,22 @@ traces an inner program anew wherever it is called, so that equal ones are other
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth._compat import is_jaxpr, is_literal, open_jaxpr
 
 _IGNORED = frozenset({"sharding", "out_sharding", "name", "weak_type"})
+
+
+def traced_once(trace: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what is traced for the arguments: one for every type that Python numbers become."""
+    kept = functools.lru_cache(maxsize=1024)(lambda default, *arguments: trace(*arguments))
+    return functools.wraps(trace)(lambda *arguments: kept(jnp.result_type(float), *arguments))
 
 
 def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@ computes its result is replaced by one `Equation` whose primitive is the composi
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.common import stops_last
-from jaxsmooth.program.equivalence import same_numbers, same_params
+from jaxsmooth.program.equivalence import same_numbers, same_params, traced_once
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
 from jaxsmooth.program.layout import Producers
 
@@ -95,11 +94,10 @@ class _Reference:
     producers: dict[Value, Equation]
 
 
-@functools.lru_cache(maxsize=1024)
+@traced_once
 def _reference(
-    function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...], default: Any
+    function: Callable[..., Any], operands: tuple[jax.ShapeDtypeStruct, ...]
 ) -> _Reference:
-    del default  # what a Python number becomes: programs differ by it
     graph = from_jaxpr(jax.make_jaxpr(function)(*operands))
     equations = stops_last(live(list(graph.equations()), graph.outputs), {}, set())
     return _Reference(graph, {v: e for e in equations for v in e.outputs})
@@ -167,7 +165,7 @@ def matched(
       equation: the last equation of what may compute it.
       producers: the equations before.
     """
-    reference = _reference(function, operands, jnp.result_type(float))
+    reference = _reference(function, operands)
     bindings: dict[Value, Atom] = {}
     end = reference.graph.outputs[0]
     if not isinstance(end, Value) or end not in reference.producers:
