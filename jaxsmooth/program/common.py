@@ -94,7 +94,7 @@ class _Table:
                        for a in equation.inputs)  # fmt: skip
         if inputs != equation.inputs:
             equation = replace(equation, inputs=inputs)
-        if len(equation.outputs) != 1 or equation.eqn is None or equation.eqn.effects:
+        if len(equation.outputs) != 1 or not equation.repeatable:
             return equation
         try:
             same = self.first.setdefault(self.key(equation), [])
@@ -117,7 +117,7 @@ class _Table:
             tuple(sorted(equation.params.items(), key=lambda item: item[0])),
             tuple(map(self.operand, equation.inputs)),
             (aval.shape, aval.dtype),
-            equation.eqn.ctx,
+            None if equation.eqn is None else equation.eqn.ctx,
         )
 
     def operand(self, atom: Atom) -> Hashable:

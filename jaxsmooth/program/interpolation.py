@@ -88,6 +88,7 @@ INTERPOLATIONS = tuple(
         _operands(count, ends),
         {"ends": ends},
         lambda inputs, known: _table(inputs[1:], known) is not None,
+        first=True,
     )
     for ends in ((), ("left",), ("right",), ("left", "right"))
     for count in range(_MOST_MAPPED + 1)

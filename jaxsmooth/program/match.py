@@ -46,6 +46,8 @@ class Composite:
         operands if the equation computes its result; None if it does not.
       params: those of the equation that stands for it.
       accepts: ``accepts(operands, known)`` tells whether it is one of these operands.
+      first: whether it is searched for before repetitions become copies, too: some of what it
+        computes from its numbers the program may have computed from other, equal ones.
     """
 
     key: Primitive
@@ -54,6 +56,7 @@ class Composite:
     operands: Callable[[Equation, Producers], tuple[jax.ShapeDtypeStruct, ...] | None]
     params: dict[str, Any] = field(default_factory=dict)
     accepts: Callable[[Sequence[Atom], Mapping[Value, Any]], bool] = lambda operands, known: True
+    first: bool = False
 
 
 def _scalars(equation: Equation, producers: Producers) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -119,11 +122,18 @@ def composites(
       wanted: the composites to look for.
       known: numbers that values hold.
     """
+    return live(recognised(equations, folded, wanted, known), outputs)
+
+
+def recognised(
+    equations: Sequence[Equation],
+    folded: Sequence[Equation],
+    wanted: Sequence[Composite],
+    known: Mapping[Value, Any],
+) -> list[Equation]:
+    """As `composites`, and dead equations stay."""
     producers = {v: e for e in (*folded, *equations) for v in e.outputs}
-    result: list[Equation] = []
-    for equation in equations:
-        result.append(_recognise(equation, producers, wanted, known) or equation)
-    return live(result, outputs)
+    return [_recognise(e, producers, wanted, known) or e for e in equations]
 
 
 def _recognise(

@@ -44,7 +44,14 @@ from jaxsmooth.program.layout import moves_units
 from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.level import Level
 from jaxsmooth.program.loops import Steps
-from jaxsmooth.program.match import COMPOSITES, LENGTH, LOGADDEXP, Composite, composites
+from jaxsmooth.program.match import (
+    COMPOSITES,
+    LENGTH,
+    LOGADDEXP,
+    Composite,
+    composites,
+    recognised,
+)
 from jaxsmooth.program.norms import norms
 from jaxsmooth.program.pairs import Pairs
 from jaxsmooth.program.selections import selections
@@ -213,6 +220,8 @@ class _Normaliser:
         """The equations of a level with what is computed again as copies."""
         normal = self.normal
         equations = stops_last(found.equations, found.scopes, found.halts)
+        first = [c for c in self.wanted if c.first]
+        equations = recognised(equations, [*found.folded, *found.ahead], first, normal.known)
         equations, instead = unified(equations, normal.known, found.scopes)
         normal.instead.update(instead)
         for value in normal.decides.keys() & instead.keys():

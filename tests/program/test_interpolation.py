@@ -63,6 +63,33 @@ def test_values_stay_without_a_kink_in_reach():
     np.testing.assert_allclose(f_eps(x), table(x), rtol=1e-13)
 
 
+@pytest.mark.parametrize("knot", [KNOTS[0], KNOTS[-1]])
+@pytest.mark.parametrize("ends", [{}, {"left": 0.0, "right": 0.5}])
+def test_beside_comparisons_with_its_knots(knot, ends):
+    """The comparison with a knot is the program's own, which comes first and is one with it."""
+
+    def f(x):
+        return jnp.where(x < knot, knot - x, jnp.where(x > knot, x - knot, 0.0)) + jnp.interp(
+            x, KNOTS, HEIGHTS, **ends
+        )
+
+    certificate = attack(f, box(-2.0, 3.0), jnp.zeros(3), eps=0.02)
+    assert certificate.lipschitz <= 5 * (1 + 1e-9)
+
+
+def test_again_is_the_same_one():
+    """Two calls are one function of the same variable: they share a site, and may cancel."""
+    certificate = smooth(lambda x: table(x) + table(x), 0.02, box(-2.0, 3.0)).certificate(
+        jnp.zeros(3)
+    )
+    assert len(certificate.sites) == 1
+    assert certificate.lipschitz == pytest.approx(8.0, rel=1e-6)
+    certificate = smooth(lambda x: table(x) - jax.jit(table)(x), 0.02, box(-2.0, 3.0)).certificate(
+        jnp.zeros(3)
+    )
+    assert certificate.lipschitz == 0
+
+
 @pytest.mark.parametrize("ends", [{"left": 0.1}, {"right": 0.0}, {"left": 0.0, "right": 1.0}])
 def test_ends_that_do_not_meet(ends):
     f = lambda x: jnp.interp(x, KNOTS, HEIGHTS, **ends)  # noqa: E731
