@@ -125,6 +125,13 @@ def test_discontinuous_functions(f, name, way_out):
     assert "no continuous" in str(raised.value)
 
 
+def test_a_jump_between_equal_digits_says_its_size():
+    with jax.enable_x64(True):
+        f = lambda x: jnp.where(x < 0.5, x, x + 1e-9)  # noqa: E731
+        with pytest.raises(jaxsmooth.DiscontinuityError, match=r"from 0\.5 to 0\.5 \(by 1e-09\)"):
+            certificate(f, box(0.0, 1.0), jnp.zeros(2))
+
+
 def test_smooth_of_grad_is_told_to_be_grad_of_smooth():
     with pytest.raises(jaxsmooth.DiscontinuityError, match=r"jax\.grad\(jaxsmooth\.smooth"):
         certificate(jax.grad(lambda x: jnp.abs(x).sum()))

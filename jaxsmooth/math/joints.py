@@ -29,7 +29,10 @@ class Discontinuity(ValueError):
     """
 
     def __init__(self, location: float, left: float, right: float):
-        super().__init__(f"jumps at {location:g} from {left:g} to {right:g}")
+        text = f"jumps at {location:g} from {left:g} to {right:g}"
+        if f"{left:g}" == f"{right:g}":
+            text += f" (by {right - left:.2g})"
+        super().__init__(text)
         self.location = location
         self.left = left
         self.right = right

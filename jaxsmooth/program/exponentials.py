@@ -4,6 +4,7 @@
     log Σ exp(z)        = logsumexp(z)         logsumexp(x - t) + t   = logsumexp(x)
     z - logsumexp(z)    = log_softmax(z)       log_softmax(x - t)     = log_softmax(x)
     logsumexp(x) - x[i] = -log_softmax(x)[i]
+    w exp(z)            = exp(z + log w)       for known w >= 0, which masks are, too
 
 for every t that is constant along the axes of the sum, whatever it is: the largest entry,
 which is subtracted for numerical stability, is then no site, for nothing depends on it.
@@ -13,10 +14,13 @@ hold in every layout (`jaxsmooth.program.layout`), under `jax.vmap` too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
@@ -36,6 +40,7 @@ from jaxsmooth.program.layout import (
     through,
     without,
 )
+from jaxsmooth.program.simplify import numbers, uniform
 
 SOFTMAX = Primitive("softmax")
 LOG_SOFTMAX = Primitive("log_softmax")
@@ -44,26 +49,30 @@ CROSS_ENTROPY = Primitive("cross_entropy")
 """``steps`` are the equations that pick one entry of every slice; their indices are operands."""
 
 
-def exponentials(equations: Sequence[Equation], outputs: Sequence[Atom]) -> list[Equation]:
+def exponentials(
+    equations: Sequence[Equation], outputs: Sequence[Atom], known: dict[Value, Any]
+) -> list[Equation]:
     """The equations with softmax and its kin as one equation each, dead ones dropped.
 
     Their ``params`` hold ``axes``. The shape of a logsumexp is that of its operand without
-    the axes, or with axes of length one in their place.
+    the axes, or with axes of length one in their place. ``known`` gets logarithms of weights.
     """
     producers: dict[Value, Equation] = {}
     result: list[Equation] = []
     for equation in equations:
-        for found in _rewritten(equation, producers) or [equation]:
+        for found in _rewritten(equation, producers, known) or [equation]:
             result.append(found)
             producers.update(dict.fromkeys(found.outputs, found))
     return live(result, outputs)
 
 
-def _rewritten(equation: Equation, producers: Producers) -> list[Equation] | None:
+def _rewritten(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
     rewrite = _REWRITES.get(equation.primitive)
     if rewrite is None or not jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
         return None
-    return rewrite(equation, producers)
+    return rewrite(equation, producers, known)
 
 
 def _along(
@@ -72,20 +81,81 @@ def _along(
     return [replace(equation, primitive=key, params={"axes": axes}, inputs=(operand,), eqn=None)]
 
 
-def _sum_of_exponentials(
-    atom: Atom, producers: Producers
-) -> tuple[Atom, tuple[int, ...], Axes] | None:
-    """(z, axes, layout) if the atom is a layout of Σ exp(z): its axes as axes of z."""
+def _sum(atom: Atom, producers: Producers) -> tuple[Atom, tuple[int, ...], Axes] | None:
+    """(y, axes, layout) if the atom is a layout of Σ y: its axes as axes of y."""
     found = origin(atom, producers)
     summed = producer(found.root, producers)
     if summed is None or summed.primitive is not p.reduce_sum_p:
         return None
-    exponential = producer(summed.inputs[0], producers)
-    if exponential is None or exponential.primitive is not p.exp_p:
-        return None
     axes = tuple(int(a) for a in summed.params["axes"])
     kept = kept_axes(len(summed.inputs[0].shape), axes)
-    return exponential.inputs[0], axes, through(found.axes, kept)
+    return summed.inputs[0], axes, through(found.axes, kept)
+
+
+def _exponential(
+    atom: Atom, producers: Producers, known: Mapping[Value, Any]
+) -> tuple[Atom, np.ndarray] | None:
+    """(z, w) if the atom is w exp(z) with known w >= 0."""
+    weights = np.ones(atom.shape)
+    while True:
+        equation = producer(atom, producers)
+        if equation is None:
+            return None
+        if equation.primitive is p.exp_p:
+            return equation.inputs[0], weights
+        found = _weighed(equation, known)
+        if found is None or found[0].shape != weights.shape:
+            return None
+        atom, weights = found[0], weights * found[1]
+
+
+def _weighed(equation: Equation, known: Mapping[Value, Any]) -> tuple[Atom, np.ndarray] | None:
+    """(y, w) if the equation computes w y with known w >= 0."""
+    if equation.primitive is p.mul_p:
+        for y, factor in (equation.inputs, equation.inputs[::-1]):
+            weights = numbers(factor, known)
+            if weights is not None and np.all((weights >= 0) & (weights < np.inf)):
+                return y, weights.astype(float)
+    if equation.primitive is p.select_n_p and len(equation.inputs) == 3:
+        which, *cases = equation.inputs
+        chosen = numbers(which, known)
+        for i, y in enumerate(cases):
+            if chosen is not None and uniform(cases[1 - i], known) == 0:
+                return y, (chosen == i).astype(float)
+    return None
+
+
+def _plus_log(
+    z: Atom, weights: np.ndarray, at: Equation, producers: Producers, known: dict[Value, Any]
+) -> tuple[list[Equation], Atom]:
+    """Equations for z + log w, which is -∞ where w = 0; x - t becomes (x + log w) - t."""
+    shift = producer(z, producers)
+    x = z
+    if shift is not None and shift.primitive is p.sub_p and shift.inputs[0].shape == z.shape:
+        x = shift.inputs[0]
+    added: list[Equation] = []
+
+    def compute(primitive: Primitive, *operands: Any) -> Value:
+        atoms = []
+        for operand in operands:
+            if isinstance(operand, np.ndarray):
+                known[constant := Value(ShapedArray(z.shape, operand.dtype))] = operand
+                operand = constant
+            atoms.append(operand)
+        result, path = Value(z.aval), f"{at.path}/weights.{len(added)}"
+        added.append(Equation(primitive, {}, tuple(atoms), (result,), path, at.source))
+        return result
+
+    mask = np.broadcast_to(weights > 0, z.shape)
+    logs = np.log(np.where(mask, weights, 1.0)).astype(z.dtype)
+    result = x
+    if not mask.all():
+        result = compute(p.select_n_p, mask, np.full(z.shape, -np.inf, z.dtype), result)
+    if np.any(logs):
+        result = compute(p.add_p, result, logs)
+    if shift is not None and x is not z and result is not x:
+        result = compute(p.sub_p, result, shift.inputs[1])
+    return added, z if result is x else result
 
 
 def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
@@ -112,32 +182,65 @@ def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
         z = found[0]
 
 
-def _softmax(equation: Equation, producers: Producers) -> list[Equation] | None:
+def _softmax(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
     above, below = equation.inputs
-    found, exponential = _sum_of_exponentials(below, producers), producer(above, producers)
-    if found is None or exponential is None or exponential.primitive is not p.exp_p:
-        return None
-    z, axes, layout = found
-    if exponential.inputs[0] is not z or z.shape != equation.outputs[0].shape:
-        return None
-    if not spread_over(z.shape, axes, layout):
-        return None
-    return _along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)
+    return _fraction(equation, above, 1.0, below, producers, known)
 
 
-def _log_of_sum(equation: Equation, producers: Producers) -> list[Equation] | None:
+def _masked_softmax(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
+    """A softmax with zeros where a known mask says so: what its sum leaves out."""
+    masked = _weighed(equation, known)
+    fraction = None if masked is None else producer(masked[0], producers)
+    if masked is None or fraction is None or fraction.primitive is not p.div_p:
+        return None
+    above, below = fraction.inputs
+    return _fraction(equation, above, masked[1], below, producers, known)
+
+
+def _fraction(
+    equation: Equation,
+    above: Atom,
+    factor: np.ndarray | float,
+    below: Atom,
+    producers: Producers,
+    known: dict[Value, Any],
+) -> list[Equation] | None:
+    """softmax(z + log w), if factor · above / below is w exp(z) / Σ w exp(z)."""
+    found, exponential = _sum(below, producers), _exponential(above, producers, known)
+    if found is None or exponential is None:
+        return None
+    (summands, axes, layout), (z, weights) = found, exponential
+    summed = _exponential(summands, producers, known)
+    if summed is None or summed[0] is not z or z.shape != equation.outputs[0].shape:
+        return None
+    if not np.array_equal(summed[1], weights * factor) or not spread_over(z.shape, axes, layout):
+        return None
+    added, z = _plus_log(z, summed[1], equation, producers, known)
+    producers = {**producers, **{e.outputs[0]: e for e in added}} if added else producers
+    return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)]
+
+
+def _log_of_sum(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
     (operand,) = equation.inputs
     absolute = producer(operand, producers)
     if absolute is not None and absolute.primitive is p.abs_p:
         (operand,) = absolute.inputs
-    found = _sum_of_exponentials(operand, producers)
-    if found is None:
+    found = _sum(operand, producers)
+    summand = None if found is None else _exponential(found[0], producers, known)
+    if found is None or summand is None:
         return None
-    z, axes, layout = found
+    (_, axes, layout), (z, weights) = found, summand
     places = reduced(z.shape, axes, equation.outputs[0].shape)
     if places is None or layout != long_axes(without(places, axes), z.shape):
         return None
-    return _along(equation, LOGSUMEXP, z, axes)
+    added, z = _plus_log(z, weights, equation, producers, known)
+    return [*added, *_along(equation, LOGSUMEXP, z, axes)]
 
 
 def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None:
@@ -151,8 +254,11 @@ def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None
     return None if places is None else (equation, through(found.axes, places))  # type: ignore[arg-type]
 
 
-def _shifted_back(equation: Equation, producers: Producers) -> list[Equation] | None:
+def _shifted_back(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
     """logsumexp(x - t) + t."""
+    del known
     for summand, t in (equation.inputs, equation.inputs[::-1]):
         logsum = producer(summand, producers)
         if logsum is None or logsum.primitive is not LOGSUMEXP:
@@ -175,7 +281,10 @@ def _shifted_back(equation: Equation, producers: Producers) -> list[Equation] | 
     return None
 
 
-def _difference(equation: Equation, producers: Producers) -> list[Equation] | None:
+def _difference(
+    equation: Equation, producers: Producers, known: dict[Value, Any]
+) -> list[Equation] | None:
+    del known
     first, second = equation.inputs
     found = _logsumexp(second, producers)
     if found is not None:
@@ -261,6 +370,7 @@ def _gathered(equation: Equation) -> Axes | None:
 
 _REWRITES = {
     p.div_p: _softmax,
+    p.select_n_p: _masked_softmax,
     p.log_p: _log_of_sum,
     p.add_p: _shifted_back,
     p.sub_p: _difference,

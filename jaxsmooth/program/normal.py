@@ -201,7 +201,7 @@ class _Normaliser:
         equations = factors(equations, outputs, values)
         equations = eigenvalues(equations, outputs)
         equations = grouped(equations, outputs, values)
-        equations = exponentials(equations, outputs)
+        equations = exponentials(equations, outputs, values)
         equations = norms(equations, outputs, values)
         equations = lengths(equations, outputs, values)
         equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]

@@ -1,7 +1,8 @@
-"""Equations that return an operand as it is: decided choices, neutral elements.
+"""Equations in their simplest form: decided choices, neutral elements, powers that have a name.
 
-They stand between the parts of what is to be recognised: `jnp.var` chooses by a known count,
-a layer without a mean subtracts zeros.
+What returns an operand as it is stands between the parts of what is to be recognised: `jnp.var`
+chooses by a known count, a layer without a mean subtracts zeros. A length may be written
+``sum(x ** 2.0) ** 0.5``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _NEUTRAL = {
     p.div_p: (1.0, False),
 }
 """The number that changes nothing as second operand, and whether also as the first."""
+_ROOTS = {0.5: p.sqrt_p, -0.5: p.rsqrt_p}
+_LARGEST_POWER = 64
 _SETTLING = {p.or_p: True, p.and_p: False}
 """The truth value that one operand gives to the result, whatever the other is."""
 
@@ -71,11 +74,28 @@ def _settled(equation: Equation, known: Mapping[Value, Any]) -> np.ndarray | Non
 
 
 def _simplified(equation: Equation, known: Mapping[Value, Any]) -> Equation:
+    if equation.primitive is p.pow_p:
+        return _power(equation, known)
     operand = _returned(equation, known)
     same = operand is not None and operand.shape == equation.outputs[0].shape
     if operand is None or not same or operand.dtype != equation.outputs[0].dtype:
         return equation
     return replace(equation, primitive=p.copy_p, params={}, inputs=(operand,), eqn=None)
+
+
+def _power(equation: Equation, known: Mapping[Value, Any]) -> Equation:
+    """A power with a known exponent as a root or an integer power, if it is one."""
+    base, exponent = equation.inputs
+    number = uniform(exponent, known)
+    if number is None or base.shape != equation.outputs[0].shape:
+        return equation
+    if number in _ROOTS:
+        primitive, params = _ROOTS[number], {"accuracy": None}
+    elif number != 0 and number in range(-_LARGEST_POWER, _LARGEST_POWER + 1):
+        primitive, params = p.integer_pow_p, {"y": int(number)}
+    else:
+        return equation
+    return replace(equation, primitive=primitive, params=params, inputs=(base,), eqn=None)
 
 
 def _returned(equation: Equation, known: Mapping[Value, Any]) -> Atom | None:

@@ -25,7 +25,7 @@ from jaxsmooth.math.families import SMOOTH
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.range import Radii, Range, enclose
 from jaxsmooth.program.layout import keeps_numbers
-from jaxsmooth.rules.registry import Local, Rule, define
+from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
 
 
 def magnitude_of(interval: tuple[Array, Array]) -> Array:
@@ -93,6 +93,14 @@ class ScalarRule(Rule):
 
     def leaves_domain(self, eq: Local) -> bool:
         return leaves_domain(self.facts(eq), eq.ranges[self.variable])
+
+    def carries(self, eq: Local) -> bool:
+        if len(eq.ranges) > 1 or eq.equation.eqn is None:
+            return False
+        ends = np.array([-np.inf, np.inf])
+        values = on_arrays(lambda x: eq.equation.primitive.bind(x, **eq.params), ends)
+        lo, hi = self.facts(eq).range(ends, ends)
+        return bool(np.all((lo <= values) & (values <= hi)))
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

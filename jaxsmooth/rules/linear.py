@@ -168,7 +168,11 @@ class LinearRule(Rule):
         return self._sum(eq, lows, terms, -1), self._sum(eq, highs, terms, 1)
 
     def _sum(self, eq: Local, bounds: Sequence[Array], terms: int, side: int) -> Array:
-        """|A| of bounds on one side, rounded to that side; infinite where one is."""
+        """|A| of bounds on one side, rounded to that side; infinite where one is.
+
+        It is infinite on that side, or where all that are infinite are certain to be, as what a
+        mask fills is, on the other.
+        """
         xp = namespace(*bounds)
         finite = [xp.where(xp.isinf(b), 0.0, b) for b in bounds]
         value = self.absolute(eq, *finite)
@@ -176,8 +180,10 @@ class LinearRule(Rule):
         value = value + side * (size * gamma(terms + 3, size) + tiny(size))
         if xp is np and not any(np.isinf(b).any() for b in bounds):
             return value
-        infinite = self.absolute(eq, *(xp.where(xp.isinf(b), 1.0, 0.0) for b in bounds))
-        return xp.where(infinite > 0.5, side * np.inf, value)
+        for end in (-side * np.inf, side * np.inf):
+            there = self.absolute(eq, *(xp.where(b == end, 1.0, 0.0) for b in bounds))
+            value = xp.where(there > 0.5, end, value)
+        return value
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

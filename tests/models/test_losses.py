@@ -45,6 +45,10 @@ def perceptron(scores):
     return optax.losses.multiclass_perceptron_loss(scores, LABELS).mean()
 
 
+def focal(scores):
+    return optax.losses.sigmoid_focal_loss(scores[:, 0], (SIGNS + 1) / 2).mean()
+
+
 def absolute(scores):
     return jnp.abs(scores[:, 0] - TARGETS).mean()
 
@@ -79,6 +83,7 @@ LOSSES = [
     quantile,
     quantile_by_where,
     huber,
+    focal,
     gathered_log_softmax,
     triplet_margin,
 ]

@@ -44,6 +44,11 @@ SUPPORTED = {
     "top_k": lambda x: jax.lax.top_k(masked(x, -jnp.inf), 2)[0],
     "sort": lambda x: jnp.tanh(jnp.sort(masked(x, jnp.inf))),
     "running maximum": lambda x: jax.lax.cummax(masked(x, -jnp.inf)),
+    "isfinite of a sum": lambda x: jnp.where(jnp.isfinite(x + INFINITE), x, 3 * x),
+    "exp": lambda x: jnp.exp(masked(x, -jnp.inf) - jnp.sum(x)),
+    "exp decides": lambda x: jnp.where(jnp.exp(masked(x, -jnp.inf)) > 0.5, x, 3 * x),
+    "tanh of a sum": lambda x: jnp.tanh(x + INFINITE) * x,
+    "sums that are certain": lambda x: jnp.where(x + INFINITE > 4.0, 7.0, x),
     "clip": lambda x: jnp.clip(x + INFINITE, -5.0, 1.5),
     "in a loop": lambda x: jax.lax.scan(
         lambda c, t: (jnp.maximum(c, t), jnp.where(jnp.isfinite(c), c, 7.0)), -jnp.inf, x
@@ -69,8 +74,11 @@ def test_infinities_are_carried(f):
 
 
 JUMPING = {
-    "isfinite of a sum": lambda x: jnp.where(jnp.isfinite(x + INFINITE), x, 3 * x),
     "isfinite of a product": lambda x: jnp.where(jnp.isfinite(x * INFINITE), x, 3 * x),
+    "isfinite of a sum that cancels": lambda x: jnp.where(
+        jnp.isfinite((x + INFINITE) + jnp.flip(x + INFINITE)), x, 3 * x
+    ),
+    "sin": lambda x: jnp.where(jnp.isnan(jnp.sin(x + INFINITE)), 3 * x, x),
     "isnan of a difference": lambda x: jnp.where(
         jnp.isnan((x - INFINITE) + INFINITE), 3 * x, x
     ),

@@ -36,6 +36,15 @@ FUNCTIONS = {
     "norm kept": (lambda x: jnp.linalg.norm(x, axis=1, keepdims=True), "norm"),
     "norm of columns": (lambda x: jnp.linalg.norm(x, axis=0), "norm"),
     "norm of all": (jnp.linalg.norm, "norm"),
+    "by powers": (lambda x: (jnp.sum(x**2.0, 1) + 0.01) ** 0.5, "norm"),
+    "by a power of a power": (
+        lambda x: jnp.power(jnp.sum(jnp.power(x, 2), 1) + 0.1, 1 / 2),
+        "norm",
+    ),
+    "times a power": (
+        lambda x: x * (jnp.sum(x**2.0, 1, keepdims=True) + 0.01) ** -0.5,
+        "normalised",
+    ),
     "with an offset": (lambda x: jnp.sqrt(jnp.sum(x**2, 1) + 0.01), "norm"),
     "standard deviation": (lambda x: jnp.std(x, 1), "norm"),
     "unit vectors": (lambda x: x / jnp.linalg.norm(x, axis=1, keepdims=True), "normalised"),

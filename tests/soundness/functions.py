@@ -212,6 +212,9 @@ REDUCTIONS = {
     ).sum(-1),
     "norm": lambda x: jnp.linalg.norm(x, axis=-1),
     "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
+    "norm by powers": lambda x: (0.1 + jnp.sum(x**2.0, -1)) ** 0.5,
+    "logsumexp with weights": lambda x: jax.scipy.special.logsumexp(x, -1, b=_weights(x)),
+    "logsumexp of some": lambda x: jax.nn.logsumexp(x, -1, where=_weights(x) > 0),
     "logsumexp by hand": lambda x: jnp.log(jnp.sum(jnp.exp(jnp.tanh(x)), -1)),
     "product": lambda x: jnp.prod(x, -1),
     "dot itself": lambda x: jnp.sum(x * jnp.flip(x, -1), -1),
@@ -283,9 +286,14 @@ ALGEBRA = {
 WHOLE = {
     "softmax": jax.nn.softmax,
     "softmax of 5x": lambda x: jax.nn.softmax(5 * x),
+    "softmax of some": lambda x: jax.nn.softmax(x, where=_weights(x) > 0),
+    "softmax with weights": lambda x: (
+        _weights(x) * jnp.exp(x) / jnp.sum(_weights(x) * jnp.exp(x), -1, keepdims=True)
+    ),
     "log_softmax": jax.nn.log_softmax,
     "standardise": lambda x: jax.nn.standardize(x, epsilon=0.1),
     "l2 normalise": lambda x: x * lax.rsqrt(0.2 + jnp.sum(x**2, -1, keepdims=True)),
+    "l2 normalise by powers": lambda x: x * (0.2 + jnp.sum(x**2.0, -1, keepdims=True)) ** -0.5,
     "cumsum": lambda x: jnp.cumsum(x, -1),
     "cummax": lambda x: lax.cummax(x, axis=x.ndim - 1),
     "cummin": lambda x: lax.cummin(x, axis=x.ndim - 1),
@@ -309,6 +317,11 @@ WHOLE = {
     "times its max": lambda x: x * jnp.max(x, -1, keepdims=True),
     "maxout of halves": lambda x: jnp.maximum(x, jnp.flip(x, -1)),
 }
+
+
+def _weights(x):
+    """Of entries: of the first 1, of every third 0."""
+    return ((jnp.arange(x.shape[-1]) + 1) % 3).astype(x.dtype)
 
 
 def _masked(x, value):
