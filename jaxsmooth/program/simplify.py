@@ -25,7 +25,8 @@ _NEUTRAL = {
 }
 """The number that changes nothing as second operand, and whether also as the first."""
 _ROOTS = {0.5: p.sqrt_p, -0.5: p.rsqrt_p}
-_LARGEST_POWER = 64
+# Not 0 and 1: JAX's second derivatives of these are no numbers at 0, and must be mended.
+_POWERS = frozenset(range(-64, 65)) - {0, 1}
 _SETTLING = {p.or_p: True, p.and_p: False}
 """The truth value that one operand gives to the result, whatever the other is."""
 
@@ -91,7 +92,7 @@ def _power(equation: Equation, known: Mapping[Value, Any]) -> Equation:
         return equation
     if number in _ROOTS:
         primitive, params = _ROOTS[number], {"accuracy": None}
-    elif number != 0 and number in range(-_LARGEST_POWER, _LARGEST_POWER + 1):
+    elif number in _POWERS:
         primitive, params = p.integer_pow_p, {"y": int(number)}
     else:
         return equation
