@@ -125,6 +125,11 @@ def _weighed(equation: Equation, known: Mapping[Value, Any]) -> tuple[Atom, np.n
     return None
 
 
+def _weighs_some(weights: np.ndarray, axes: tuple[int, ...]) -> bool:
+    """Whether no slice has weights 0 alone: derivatives of the program are no numbers there."""
+    return bool(np.all(np.any(weights > 0, axis=axes)))
+
+
 def _plus_log(
     z: Atom, weights: np.ndarray, at: Equation, producers: Producers, known: dict[Value, Any]
 ) -> tuple[list[Equation], Atom]:
@@ -219,6 +224,8 @@ def _fraction(
         return None
     if not np.array_equal(summed[1], weights * factor) or not spread_over(z.shape, axes, layout):
         return None
+    if not _weighs_some(summed[1], axes):
+        return None
     added, z = _plus_log(z, summed[1], equation, producers, known)
     producers = {**producers, **{e.outputs[0]: e for e in added}} if added else producers
     return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)]
@@ -238,6 +245,8 @@ def _log_of_sum(
     (_, axes, layout), (z, weights) = found, summand
     places = reduced(z.shape, axes, equation.outputs[0].shape)
     if places is None or layout != long_axes(without(places, axes), z.shape):
+        return None
+    if not _weighs_some(weights, axes):
         return None
     added, z = _plus_log(z, weights, equation, producers, known)
     return [*added, *_along(equation, LOGSUMEXP, z, axes)]

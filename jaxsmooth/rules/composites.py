@@ -22,7 +22,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
+from jaxsmooth import errors
+from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import (
     Magnitude,
     Response,
@@ -119,6 +120,15 @@ class AlongAxes(Rule):
         """Slice norms of all perturbations jointly, kept dimensions."""
         return None if m.entries is None else norm2(self.slice_norms(eq, m), 0)
 
+    def refuse_empty(self, eq: Local) -> None:
+        """Refuse slices of which a mask leaves nothing: softmax is 0/0 there."""
+        (x,) = eq.ranges
+        if not is_traced(x.hi) and np.any(np.max(x.hi, axis=self.axes(eq)) == -np.inf):
+            raise errors.CertificationError(
+                f"{eq} divides 0 by 0 where all entries of a slice are -inf. Leave an entry in "
+                "every slice, or mask with a large negative number."
+            )
+
 
 class LogsumexpRule(AlongAxes):
     """log Σ exp(x) along axes."""
@@ -190,6 +200,7 @@ class SoftmaxRule(AlongAxes):
         return up(nearest * (1 - nearest), 4)
 
     def range(self, eq: Local) -> list[Range]:
+        self.refuse_empty(eq)
         (x,), axes = eq.ranges, self.axes(eq)
         lo, hi = self.probabilities(eq)
         xp = namespace(lo, hi)
@@ -246,6 +257,7 @@ class LogSoftmaxRule(AlongAxes):
         return -upper, -lower
 
     def range(self, eq: Local) -> list[Range]:
+        self.refuse_empty(eq)
         (x,), axes = eq.ranges, self.axes(eq)
         lo, hi = self._log_probabilities(x.lo, x.hi, axes)
         below, above = (_logsumexp(x.center, axes, u) for u in (False, True))

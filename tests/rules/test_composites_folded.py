@@ -95,6 +95,24 @@ def test_what_only_resembles_them(name):
         attack(DIFFERENT[name], box(-1.5, 2.0), jnp.zeros(4))
 
 
+SOFTMAXES = {
+    "mask": lambda x, mask: jax.nn.softmax(x, where=mask),
+    "infinities": lambda x, mask: jax.nn.softmax(jnp.where(mask, x, -jnp.inf)),
+}
+
+
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_a_mask_that_leaves_nothing(name):
+    """A softmax of nothing is 0/0, and its derivatives are NaN."""
+    f = SOFTMAXES[name]
+    with jax.enable_x64(True):
+        some = np.array([MASK, ~MASK])
+        attack(lambda x: f(x, some), box(-1.5, 2.0), jnp.zeros((2, 4)))
+        none = np.array([MASK, np.zeros(4, bool)])
+        with pytest.raises(CertificationError):
+            smooth(lambda x: f(x, none), 0.1, box(-1.5, 2.0)).certificate(jnp.zeros((2, 4)))
+
+
 def test_weights_below_zero_are_none():
     """The sum may vanish: its logarithm is refused there, and certified elsewhere."""
     f = lambda x: jnp.log(jnp.sum(jnp.exp(x) * jnp.array([1.0, -0.01])))  # noqa: E731
