@@ -95,43 +95,44 @@ def _sum(atom: Atom, producers: Producers) -> tuple[Atom, tuple[int, ...], Axes]
 def _exponential(
     atom: Atom, producers: Producers, known: Mapping[Value, Any]
 ) -> tuple[Atom, np.ndarray] | None:
-    """(z, w) if the atom is w exp(z) with known w >= 0."""
-    weights = np.ones(atom.shape)
+    """(z, log w) if the atom is w exp(z) with known w >= 0."""
+    logs = np.zeros(atom.shape)
     while True:
         equation = producer(atom, producers)
         if equation is None:
             return None
         if equation.primitive is p.exp_p:
-            return equation.inputs[0], weights
+            return equation.inputs[0], logs
         found = _weighed(equation, known)
-        if found is None or found[0].shape != weights.shape:
+        if found is None or found[0].shape != logs.shape:
             return None
-        atom, weights = found[0], weights * found[1]
+        atom, logs = found[0], logs + found[1]
 
 
 def _weighed(equation: Equation, known: Mapping[Value, Any]) -> tuple[Atom, np.ndarray] | None:
-    """(y, w) if the equation computes w y with known w >= 0."""
+    """(y, log w) if the equation computes w y with known w >= 0."""
     if equation.primitive is p.mul_p:
         for y, factor in (equation.inputs, equation.inputs[::-1]):
             weights = numbers(factor, known)
             if weights is not None and np.all((weights >= 0) & (weights < np.inf)):
-                return y, weights.astype(float)
+                with np.errstate(divide="ignore"):
+                    return y, np.log(weights.astype(float))
     if equation.primitive is p.select_n_p and len(equation.inputs) == 3:
         which, *cases = equation.inputs
         chosen = numbers(which, known)
         for i, y in enumerate(cases):
             if chosen is not None and uniform(cases[1 - i], known) == 0:
-                return y, (chosen == i).astype(float)
+                return y, np.where(chosen == i, 0.0, -np.inf)
     return None
 
 
-def _weighs_some(weights: np.ndarray, axes: tuple[int, ...]) -> bool:
+def _weighs_some(logs: np.ndarray, axes: tuple[int, ...]) -> bool:
     """Whether no slice has weights 0 alone: derivatives of the program are no numbers there."""
-    return bool(np.all(np.any(weights > 0, axis=axes)))
+    return bool(np.all(np.any(logs > -np.inf, axis=axes)))
 
 
 def _plus_log(
-    z: Atom, weights: np.ndarray, at: Equation, producers: Producers, known: dict[Value, Any]
+    z: Atom, logs: np.ndarray, at: Equation, producers: Producers, known: dict[Value, Any]
 ) -> tuple[list[Equation], Atom]:
     """Equations for z + log w, which is -∞ where w = 0; x - t becomes (x + log w) - t."""
     shift = producer(z, producers)
@@ -151,8 +152,9 @@ def _plus_log(
         added.append(Equation(primitive, {}, tuple(atoms), (result,), path, at.source))
         return result
 
-    mask = np.broadcast_to(weights > 0, z.shape)
-    logs = np.log(np.where(mask, weights, 1.0)).astype(z.dtype)
+    logs = np.broadcast_to(logs, z.shape)
+    mask = logs > -np.inf
+    logs = np.where(mask, logs, 0.0).astype(z.dtype)
     result = x
     if not mask.all():
         result = compute(p.select_n_p, mask, np.full(z.shape, -np.inf, z.dtype), result)
@@ -191,7 +193,7 @@ def _softmax(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
     above, below = equation.inputs
-    return _fraction(equation, above, 1.0, below, producers, known)
+    return _fraction(equation, above, 0.0, below, producers, known)
 
 
 def _masked_softmax(
@@ -214,15 +216,15 @@ def _fraction(
     producers: Producers,
     known: dict[Value, Any],
 ) -> list[Equation] | None:
-    """softmax(z + log w), if factor · above / below is w exp(z) / Σ w exp(z)."""
+    """softmax(z + log w), if exp(factor) · above / below is w exp(z) / Σ w exp(z)."""
     found, exponential = _sum(below, producers), _exponential(above, producers, known)
     if found is None or exponential is None:
         return None
-    (summands, axes, layout), (z, weights) = found, exponential
+    (summands, axes, layout), (z, logs) = found, exponential
     summed = _exponential(summands, producers, known)
     if summed is None or summed[0] is not z or z.shape != equation.outputs[0].shape:
         return None
-    if not np.array_equal(summed[1], weights * factor) or not spread_over(z.shape, axes, layout):
+    if not np.array_equal(summed[1], logs + factor) or not spread_over(z.shape, axes, layout):
         return None
     if not _weighs_some(summed[1], axes):
         return None
@@ -242,13 +244,13 @@ def _log_of_sum(
     summand = None if found is None else _exponential(found[0], producers, known)
     if found is None or summand is None:
         return None
-    (_, axes, layout), (z, weights) = found, summand
+    (_, axes, layout), (z, logs) = found, summand
     places = reduced(z.shape, axes, equation.outputs[0].shape)
     if places is None or layout != long_axes(without(places, axes), z.shape):
         return None
-    if not _weighs_some(weights, axes):
+    if not _weighs_some(logs, axes):
         return None
-    added, z = _plus_log(z, weights, equation, producers, known)
+    added, z = _plus_log(z, logs, equation, producers, known)
     return [*added, *_along(equation, LOGSUMEXP, z, axes)]
 
 
