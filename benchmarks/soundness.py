@@ -2,12 +2,17 @@
 
     python benchmarks/soundness.py --programs 2000 --seed 0
     python benchmarks/soundness.py --seed 17 --explain
+    python benchmarks/soundness.py --programs 2000 --seed 0 --recheck
 
 Each program is a random network with random sets, kernel, allocation and accuracy; each
 certificate is attacked by projected gradient ascent and by bisected secants. One JSON line
 a program goes to the output file, and seeds that it already holds are not run again. The
 exit status is 1 if a certificate was contradicted or a program failed in another way than
 by a refusal that the library means.
+
+After a change of the library, ``--recheck`` proves every program of the output file again, and
+runs those again whose certificate or accuracies are not the same to the last bit. It tells
+nothing of a change in how f_eps is evaluated, or of another JAX or machine.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from jaxsmooth.errors import JaxsmoothError  # noqa: E402
-from tests.soundness.attack import attack  # noqa: E402
+from tests.soundness.attack import Attack, attack  # noqa: E402
 from tests.soundness.choices import Seeded  # noqa: E402
 from tests.soundness.garbage import collect_seldom  # noqa: E402
 from tests.soundness.minimise import minimise  # noqa: E402
@@ -52,6 +57,7 @@ def examine(task: tuple[int, int]) -> dict[str, Any]:
         program = draw(Seeded(seed))
         record["label"] = program.label
         evidence = attack(program, seed, effort)
+        record["digest"] = evidence.digest
         record["violations"] = list(evidence.violations)
         record["status"] = "violated" if evidence.violations else "ok"
         record["ratios"] = {
@@ -70,13 +76,44 @@ def examine(task: tuple[int, int]) -> dict[str, Any]:
     return record
 
 
-def results(tasks: list[tuple[int, int]], processes: int) -> Iterator[dict[str, Any]]:
+def unchanged(record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record if its program was not contradicted and is proved the same now."""
+    seed = record["seed"]
+    if seed % 50 == 0:
+        jax.clear_caches()
+    program = draw(Seeded(seed))
+    if record["status"] != "ok" or program.label != record["label"]:
+        return None
+    try:
+        with jax.enable_x64(program.double):
+            digest = Attack(program, seed).evidence.digest
+    except JaxsmoothError:
+        return None
+    return record if digest == record["digest"] else None
+
+
+def results(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[Any]:
     if processes == 1:
-        yield from map(examine, tasks)
+        yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, collect_seldom, maxtasksperchild=200) as pool:
-        yield from pool.imap_unordered(examine, tasks)
+        yield from pool.imap_unordered(function, tasks)
+
+
+def rechecked(
+    records: list[dict[str, Any]], processes: int, console: Console
+) -> list[dict[str, Any]]:
+    """The records of programs that are proved as they were."""
+    kept = []
+    with Progress(console=console) as progress:
+        bar = progress.add_task("proofs", total=len(records))
+        for record in results(unchanged, records, processes):
+            if record is not None:
+                kept.append(record)
+            progress.advance(bar)
+    console.print(f"{len(kept)} of {len(records)} programs are proved the same")
+    return kept
 
 
 def report(records: list[dict[str, Any]], console: Console) -> None:
@@ -137,6 +174,7 @@ def main() -> int:
     parser.add_argument("--effort", type=int, default=1, help="rounds of attack on each program")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--explain", action="store_true", help="only that seed, in detail")
+    parser.add_argument("--recheck", action="store_true", help="run again what is proved otherwise")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).with_suffix(".jsonl"), help="JSON lines"
     )
@@ -151,11 +189,15 @@ def main() -> int:
     if arguments.output.exists():
         lines = arguments.output.read_text().splitlines()
         records = [r for r in map(json.loads, lines) if r["seed"] in wanted]
+    if arguments.recheck:
+        records = rechecked(records, arguments.processes, console)
+        text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+        arguments.output.write_text(text)
     done = {r["seed"] for r in records}
     tasks = [(seed, arguments.effort) for seed in wanted if seed not in done]
     with Progress(console=console) as progress, arguments.output.open("a") as output:
         bar = progress.add_task("programs", total=len(wanted), completed=len(done))
-        for record in results(tasks, arguments.processes):
+        for record in results(examine, tasks, arguments.processes):
             records.append(record)
             output.write(json.dumps(record, ensure_ascii=False) + "\n")
             output.flush()

@@ -36,7 +36,7 @@ from jaxsmooth.analysis.slices import hull, sum_of
 from jaxsmooth.analysis.sources import Perturbation, affordable, aligned, joined, union
 from jaxsmooth.math.array import Array, down, is_traced, namespace, real, up
 from jaxsmooth.math.magnitude import Magnitude
-from jaxsmooth.math.range import Radii, Range, enclose, point, widen
+from jaxsmooth.math.range import Radii, Range, enclose, point, widen, within_type
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value
 from jaxsmooth.program.normal import ELEMENTWISE
 from jaxsmooth.rules.discrete import NO_NUMBER
@@ -228,7 +228,10 @@ class _Pass:
         self.write(equation, results, [_sum(p) if p else None for p in after])
 
     def _note_results(self, rule: Rule, local: Local) -> None:
-        """Note which results may be no numbers, or infinite."""
+        """Note which results may be no numbers, or infinite.
+
+        Infinite is also what leaves the numbers of its type where no operand does.
+        """
         reads = rule.reads(local)
         infinite = any(map(operator.and_, local.infinite, reads))
         undefined = any(map(operator.and_, local.undefined, reads)) or rule.leaves_domain(local)
@@ -238,9 +241,13 @@ class _Pass:
                 f"{local} jumps where an operand stops being a number: its value is another "
                 f"operand's there. {NO_NUMBER}"
             )
+        operands = zip(local.ranges, local.equation.inputs, strict=True)
+        finite = all(_is_finite(r, a.dtype) for r, a in operands)
         for value, r in zip(local.equation.outputs, local.results, strict=True):
             if jnp.issubdtype(value.dtype, jnp.floating):
-                self.note(value, undefined, infinite and not _is_bounded(r))
+                overflows = finite and not is_traced(r.lo, r.hi)
+                beyond = not _is_finite(r, value.dtype)
+                self.note(value, undefined, beyond and (infinite or overflows))
 
     def note(self, value: Value, undefined: bool, infinite: bool) -> None:
         """Note that a value may be no number, or infinite."""
@@ -435,8 +442,9 @@ def _irregular(known: Range) -> tuple[bool, bool]:
     return bool(np.isnan(known.lo).any()), bool(np.isinf(known.lo).any())
 
 
-def _is_bounded(r: Range) -> bool:
-    return not is_traced(r.lo, r.hi) and bool(np.isfinite(r.lo).all() and np.isfinite(r.hi).all())
+def _is_finite(r: Range, dtype: Any) -> bool:
+    """Whether a range is known to hold finite numbers of the type alone."""
+    return not is_traced(r.lo, r.hi) and bool(np.all(within_type(r, dtype)))
 
 
 def _is_number_dtype(known: Any) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, real, tiny, up
@@ -128,6 +129,14 @@ def _finite(center: Array, ball: Array) -> tuple[Array, Array]:
     if xp is np and finite.all():
         return center, ball
     return xp.where(finite, center, 0.0), xp.where(xp.all(finite), ball, np.inf)
+
+
+def within_type(r: Range, dtype: Any) -> tuple[Array, Array]:
+    """Where the lower and the upper ends of a range are finite numbers of the type."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return np.ones(r.shape, bool), np.ones(r.shape, bool)
+    most = float(jnp.finfo(dtype).max)
+    return r.lo >= -most, r.hi <= most
 
 
 def enclose(

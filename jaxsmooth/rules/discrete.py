@@ -8,6 +8,7 @@ undecided. Any other jumps, and no continuous function stays within eps of a jum
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from jaxsmooth import errors
 from jaxsmooth._compat import primitive
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, scale, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, within_type
 from jaxsmooth.rules.registry import Local, Rule, define
 
 NO_NUMBER = (
-    "What it reads may be no number, or infinite, as log(x) is where x is not positive. Give "
-    "bounds that exclude that."
+    "What it reads may be no number, or infinite, as log(x) is where x is not positive, and what "
+    "is too large for its type. Give bounds that exclude that."
 )
 
 Decision = Callable[[Range, Range], tuple[Array, Array]]
@@ -56,7 +57,7 @@ class DiscreteRule(Rule):
         lo, hi = self._enclosure(eq)
         decided = namespace(lo, hi) is np and bool(np.all(lo == hi))
         if not decided and any(eq.varies):
-            way_out = NO_NUMBER if any(eq.undefined) else self.way_out
+            way_out = NO_NUMBER if any((*eq.undefined, *eq.infinite)) else self.way_out
             raise errors.DiscontinuityError(
                 f"{eq} jumps as its inputs vary: no continuous function stays within eps of it. "
                 + way_out
@@ -91,10 +92,20 @@ class ComparisonRule(DiscreteRule):
         if first is second:
             value = np.full(shape, float(self.of_itself))
             return value, value
-        true, false = self.decide(*eq.ranges)
+        true, false = self.decide(*(_overflowing(eq, i) for i in range(len(eq.ranges))))
         xp = namespace(true, false)
         lo, hi = xp.where(true, 1.0, 0.0), xp.where(false, 0.0, 1.0)
         return xp.broadcast_to(lo, shape), xp.broadcast_to(hi, shape)
+
+
+def _overflowing(eq: Local, operand: int) -> Range:
+    """The operand's range, with infinities where it may leave the numbers of its type."""
+    r = eq.ranges[operand]
+    if not any(eq.infinite[operand : operand + 1]):
+        return r
+    xp = namespace(r.lo, r.hi)
+    below, above = within_type(r, eq.equation.inputs[operand].dtype)
+    return replace(r, lo=xp.where(below, r.lo, -np.inf), hi=xp.where(above, r.hi, np.inf))
 
 
 class FiniteRule(DiscreteRule):
@@ -105,7 +116,8 @@ class FiniteRule(DiscreteRule):
         xp = namespace(x.lo, x.hi)
         if not any(eq.infinite):
             return xp.ones(x.shape), xp.ones(x.shape)
-        bounded = xp.isfinite(x.lo) & xp.isfinite(x.hi)
+        below, above = within_type(x, eq.equation.inputs[0].dtype)
+        bounded = below & above
         certain = xp.isinf(x.lo) & (x.lo == x.hi)
         return xp.where(bounded, 1.0, 0.0), xp.where(certain, 0.0, 1.0)
 

@@ -96,6 +96,30 @@ def test_what_may_be_no_number_decides_nothing(f):
         smooth(f, 0.1, box(1.0, 2.0)).certificate(jnp.ones(3))
 
 
+OVERFLOWING = {
+    "isfinite": lambda x: jnp.where(jnp.isfinite(x * jnp.flip(x)), x, 3 * x),
+    "isinf": lambda x: jnp.where(jnp.isinf(x * jnp.flip(x)), 3 * x, x),
+    "isinf of a shorter float": lambda x: jnp.where(
+        jnp.isinf((x * jnp.flip(x)).astype(jnp.float16)), 3 * x, x
+    ),
+    "isnan": lambda x: jnp.where(jnp.isnan(x * jnp.flip(x) - x * x), 3 * x, x),
+    "a bound": lambda x: jnp.where(x * jnp.flip(x) == jnp.inf, 3 * x, x),
+    "of one variable": lambda x: jnp.where(jnp.isfinite(jnp.exp(x)), x, 3 * x),
+    "a power of powers": lambda x: jnp.where(
+        jnp.isfinite((1 + x**2) ** (1 + jnp.flip(x) ** 2)), x, 3 * x
+    ),
+}
+
+
+@pytest.mark.parametrize("f", OVERFLOWING.values(), ids=OVERFLOWING.keys())
+def test_what_may_leave_its_type_decides_nothing(f):
+    """Floating point makes it infinite, and f jumps there."""
+    x = jnp.ones(3, jnp.float32)
+    assert smooth(f, 0.1, box(-1.0, 1.0)).certificate(x).lipschitz <= 1 + 1e-9
+    with pytest.raises(DiscontinuityError):
+        smooth(f, 0.1, box(-1e25, 1e25)).certificate(x)
+
+
 def test_fill_at_unknown_places():
     """What stands for entries out of range counts, wherever they may be."""
 

@@ -43,10 +43,17 @@ class Claim:
 
 @dataclass
 class Evidence:
-    """The claims about a program, and what was found."""
+    """The claims about a program, and what was found.
+
+    Attributes:
+        claims: by name.
+        contradictions: those that are no number, in words.
+        digest: of all numbers that are claimed and of the accuracies of f_eps.
+    """
 
     claims: dict[str, Claim] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
+    digest: str = ""
 
     def claim(self, name: str, certified: Any) -> None:
         self.claims[name] = Claim(name, float(certified))
