@@ -89,7 +89,7 @@ def unchanged(record: dict[str, Any]) -> dict[str, Any] | None:
             digest = Attack(program, seed).evidence.digest
     except JaxsmoothError:
         return None
-    return record if digest == record["digest"] else None
+    return record if digest == record.get("digest") else None
 
 
 def results(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[Any]:
