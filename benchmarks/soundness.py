@@ -81,8 +81,10 @@ def unchanged(record: dict[str, Any]) -> dict[str, Any] | None:
     seed = record["seed"]
     if seed % 50 == 0:
         jax.clear_caches()
+    if record["status"] != "ok":
+        return None
     program = draw(Seeded(seed))
-    if record["status"] != "ok" or program.label != record["label"]:
+    if program.label != record["label"]:
         return None
     try:
         with jax.enable_x64(program.double):
@@ -185,14 +187,15 @@ def main() -> int:
         return 0
 
     wanted = range(arguments.seed, arguments.seed + arguments.programs)
-    records = []
+    found = []
     if arguments.output.exists():
-        lines = arguments.output.read_text().splitlines()
-        records = [r for r in map(json.loads, lines) if r["seed"] in wanted]
+        found = [json.loads(line) for line in arguments.output.read_text().splitlines()]
+    records = [r for r in found if r["seed"] in wanted]
     if arguments.recheck:
         records = rechecked(records, arguments.processes, console)
-        text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
-        arguments.output.write_text(text)
+        others = [r for r in found if r["seed"] not in wanted]
+        lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in (*others, *records)]
+        arguments.output.write_text("".join(lines))
     done = {r["seed"] for r in records}
     tasks = [(seed, arguments.effort) for seed in wanted if seed not in done]
     with Progress(console=console) as progress, arguments.output.open("a") as output:

@@ -241,13 +241,10 @@ class _Pass:
                 f"{local} jumps where an operand stops being a number: its value is another "
                 f"operand's there. {NO_NUMBER}"
             )
-        operands = zip(local.ranges, local.equation.inputs, strict=True)
-        finite = all(_is_finite(r, a.dtype) for r, a in operands)
         for value, r in zip(local.equation.outputs, local.results, strict=True):
             if jnp.issubdtype(value.dtype, jnp.floating):
-                overflows = finite and not is_traced(r.lo, r.hi)
                 beyond = not _is_finite(r, value.dtype)
-                self.note(value, undefined, beyond and (infinite or overflows))
+                self.note(value, undefined, beyond and (infinite or _overflows(local, r)))
 
     def note(self, value: Value, undefined: bool, infinite: bool) -> None:
         """Note that a value may be no number, or infinite."""
@@ -445,6 +442,12 @@ def _irregular(known: Range) -> tuple[bool, bool]:
 def _is_finite(r: Range, dtype: Any) -> bool:
     """Whether a range is known to hold finite numbers of the type alone."""
     return not is_traced(r.lo, r.hi) and bool(np.all(within_type(r, dtype)))
+
+
+def _overflows(local: Local, result: Range) -> bool:
+    """Whether a known result is of operands that are finite numbers of their types alone."""
+    operands = zip(local.ranges, local.equation.inputs, strict=True)
+    return not is_traced(result.lo, result.hi) and all(_is_finite(r, a.dtype) for r, a in operands)
 
 
 def _is_number_dtype(known: Any) -> bool:

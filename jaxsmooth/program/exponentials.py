@@ -135,34 +135,34 @@ def _plus_log(
     z: Atom, logs: np.ndarray, at: Equation, producers: Producers, known: dict[Value, Any]
 ) -> tuple[list[Equation], Atom]:
     """Equations for z + log w, which is -∞ where w = 0; x - t becomes (x + log w) - t."""
-    shift = producer(z, producers)
-    x = z
-    if shift is not None and shift.primitive is p.sub_p and shift.inputs[0].shape == z.shape:
-        x = shift.inputs[0]
+    if not np.any(logs):
+        return [], z
     added: list[Equation] = []
 
-    def compute(primitive: Primitive, *operands: Any) -> Value:
-        atoms = []
-        for operand in operands:
-            if isinstance(operand, np.ndarray):
-                known[constant := Value(ShapedArray(z.shape, operand.dtype))] = operand
-                operand = constant
-            atoms.append(operand)
+    def constant(array: np.ndarray) -> Value:
+        value = Value(ShapedArray(z.shape, array.dtype))
+        known[value] = array
+        return value
+
+    def compute(primitive: Primitive, *operands: Atom) -> Value:
         result, path = Value(z.aval), f"{at.path}/weights.{len(added)}"
-        added.append(Equation(primitive, {}, tuple(atoms), (result,), path, at.source))
+        added.append(Equation(primitive, {}, operands, (result,), path, at.source))
         return result
 
+    result, subtracted, shift = z, None, producer(z, producers)
+    if shift is not None and shift.primitive is p.sub_p and shift.inputs[0].shape == z.shape:
+        result, subtracted = shift.inputs
     logs = np.broadcast_to(logs, z.shape)
     mask = logs > -np.inf
-    logs = np.where(mask, logs, 0.0).astype(z.dtype)
-    result = x
     if not mask.all():
-        result = compute(p.select_n_p, mask, np.full(z.shape, -np.inf, z.dtype), result)
+        least = np.full(z.shape, -np.inf, z.dtype)
+        result = compute(p.select_n_p, constant(mask), constant(least), result)
+    logs = np.where(mask, logs, 0.0).astype(z.dtype)
     if np.any(logs):
-        result = compute(p.add_p, result, logs)
-    if shift is not None and x is not z and result is not x:
-        result = compute(p.sub_p, result, shift.inputs[1])
-    return added, z if result is x else result
+        result = compute(p.add_p, result, constant(logs))
+    if subtracted is not None:
+        result = compute(p.sub_p, result, subtracted)
+    return added, result
 
 
 def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:

@@ -69,6 +69,11 @@ class Level:
     def __post_init__(self) -> None:
         self.wanted.update(self.outputs)
 
+    @property
+    def settled(self) -> list[Equation]:
+        """Equations whose results are known, at least at every step."""
+        return [*self.folded, *self.ahead]
+
     def fixed(self, atom: Atom) -> bool:
         """Whether the atom is known once and for all."""
         return isinstance(atom, Literal) or atom in self.normal.known

@@ -193,7 +193,7 @@ class _Normaliser:
         equations = complexes(equations, normal.pairs, stepped, normal.loops, found.halts)
         outputs = normal.pairs.all(outputs, stepped)
         equations = weighed(equations, outputs, values)
-        folded = [*found.folded, *found.ahead]
+        folded = found.settled
         equations = cases(equations, outputs, values, folded)
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted, values)
@@ -221,7 +221,7 @@ class _Normaliser:
         normal = self.normal
         equations = stops_last(found.equations, found.scopes, found.halts)
         first = [c for c in self.wanted if c.first]
-        equations = recognised(equations, [*found.folded, *found.ahead], first, normal.known)
+        equations = recognised(equations, found.settled, first, normal.known)
         equations, instead = unified(equations, normal.known, found.scopes)
         normal.instead.update(instead)
         for value in normal.decides.keys() & instead.keys():
