@@ -240,7 +240,9 @@ def check_smooth(result: Pass) -> None:
                 "on its way to the output, has no finite bound on the declared set, so that no "
                 "finite smoothness constant can be proved. "
                 "Give tighter bounds: keep arguments away from singularities (log, sqrt and "
-                "division at 0), and give a ball or a box to what is multiplied."
+                "division at 0), and give a ball or a box to what is multiplied. What is masked "
+                "or multiplied by 0 counts, since its derivatives are computed as 0·∞: choose "
+                "arguments where it is smooth before it, as sqrt(where(mask, x, 1))."
             )
         raise errors.CertificationError(
             f"what reaches {describe(term.equation)} changes with the arguments without bound on "

@@ -55,6 +55,8 @@ class _ResponseRecord:
       site: index of the site whose 1/μ multiplies them, or None.
       joint: source of the response to joint changes.
       units: (matrix over the leaves, source) of responses leaf by leaf.
+      bounded: whether they have a bound. What has none has none behind a factor 0 either:
+        derivatives that are computed are 0·∞ there.
     """
 
     key: Any
@@ -62,6 +64,7 @@ class _ResponseRecord:
     site: int | None
     joint: int = -1
     units: dict[str, tuple[Array, int]] = field(default_factory=dict)
+    bounded: Array = True
 
 
 class Ledger:
@@ -142,6 +145,7 @@ class Ledger:
         if record is None:
             site = self.indices[equation] if which == SITE else None
             record = self._responses[key] = _ResponseRecord(key, equation, site)
+        record.bounded = namespace(norm).isfinite(norm) & record.bounded
         magnitude = Magnitude(entries, _stack(norm), _stack(total))
         record.joint = self._source((key, "joint"), parts, magnitude)
         if self.leaves == 1:
@@ -247,7 +251,10 @@ class Ledger:
             smallest = matrices[0]
             for m in matrices[1:]:
                 smallest = namespace(smallest, m).minimum(smallest, m)
-            terms.append(Term(record.equation, smallest, effects[record.joint], record.site))
+            pushed = effects[record.joint]
+            xp = namespace(record.bounded, smallest, pushed)
+            smallest, pushed = (xp.where(record.bounded, x, np.inf) for x in (smallest, pushed))
+            terms.append(Term(record.equation, smallest, pushed, record.site))
         return terms
 
     def sites(self, effects: Array) -> list[SitePass]:

@@ -200,10 +200,14 @@ class _Pass:
         ]
         if index is not None and self.positions:
             local = self._smoothed(rule, local, by_step)
-            if all(b is None for b in before):
-                # It is smoothed at this step, too.
-                before = [self._nothing(r.shape) if v else None
-                          for r, v in zip(ranges, local.varies, strict=True)]  # fmt: skip
+        if (
+            self.positions
+            and all(b is None for b in before)
+            and (index is not None or rule.is_singular(local))
+        ):
+            # At this step, too, it is smoothed, and has no bound where it has none.
+            before = [self._nothing(r.shape) if v else None
+                      for r, v in zip(ranges, local.varies, strict=True)]  # fmt: skip
         sources = union(before)
         if not len(sources):
             self.write(equation, results, [None] * len(results))

@@ -93,6 +93,26 @@ class _Batch:
         )
 
 
+def discards_singular(program: Univariate, cells: Cells) -> bool:
+    """Whether a choice discards, on some cell, what is undefined or has no bound there.
+
+    Args:
+        program: the function.
+        cells: its partition.
+    """
+    inner = slice(1, -1)
+    variable = Interval(cells.ends[1:-2], cells.ends[2:-1])
+    walk = Walk(variable, cells.decisions[:, inner])
+    result = walk.run(program)
+
+    def singular(jet: Jet) -> np.ndarray:
+        sizes = (jet.value.magnitude, jet.slope.magnitude, jet.curvature.magnitude)
+        return jet.bad | ~np.isfinite(sizes).all(axis=0)
+
+    computed = [singular(v) for v in walk.values if isinstance(v, Jet)]
+    return bool(np.any(np.any(computed, axis=0) & ~singular(result)))
+
+
 def enclose(program: Univariate, cells: Interval) -> tuple[Jet, np.ndarray]:
     """Jet of the program on cells, sharpened by mean values, and the decisions."""
     walk = Walk(cells)

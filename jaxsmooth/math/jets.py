@@ -64,8 +64,8 @@ class Jet:
         cross = a.slope * b.slope
         return Jet(
             a.value * b.value,
-            a.slope * b.value + a.value * b.slope,
-            a.curvature * b.value + (cross + cross) + a.value * b.curvature,
+            _times(b.value, a.slope) + _times(a.value, b.slope),
+            _times(b.value, a.curvature) + (cross + cross) + _times(a.value, b.curvature),
             *a.flags(b),
         )
 
@@ -92,10 +92,10 @@ class Jet:
     def compose(self, function: ScalarFunction) -> Jet:
         """The function of this value (the chain rule)."""
         outer = [self.value.apply(function, order) for order in range(3)]
-        curvature = outer[2] * self.slope.power(2) + outer[1] * self.curvature
+        curvature = _times(self.slope.power(2), outer[2]) + outer[1] * self.curvature
         bad, undecided = self.flags()
         bad = bad | self.value.bad(function)
-        return Jet(outer[0], outer[1] * self.slope, curvature, bad, undecided)
+        return Jet(outer[0], _times(self.slope, outer[1]), curvature, bad, undecided)
 
     def select(self, decision: np.ndarray, other: Jet) -> Jet:
         """This where the decision is 1, the other where it is 0."""
@@ -110,6 +110,18 @@ class Jet:
             pick(self.bad, other.bad, self.bad | other.bad),
             pick(self.undecided, other.undecided, np.ones_like(self.bad)),
         )
+
+
+def _times(factor: Number, derivative: Number) -> Number:
+    """Their product, of which nothing is known where it is 0·∞.
+
+    So it is for derivatives that are computed, as of 0·√x at 0.
+    """
+    product = factor * derivative
+    if not isinstance(product, Interval):
+        return product
+    unknown = (factor.magnitude == 0) & np.isinf(derivative.magnitude)
+    return Interval(np.where(unknown, -np.inf, product.lo), np.where(unknown, np.inf, product.hi))
 
 
 def order_of(a: Jet, b: Jet, at_ends: bool = False) -> dict[str, np.ndarray]:

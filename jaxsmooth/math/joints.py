@@ -194,6 +194,10 @@ def _classify(
         broken[left[i] : right[i] + 1] = True
     for i in np.flatnonzero(jumps & (stray > allowed)):
         isolated[left[i] : right[i] + 1] = True
+    # At the end of f's domain, a point that is decided as where f is undefined.
+    for side, beyond, decided in zip((left, right), (right, left), sides, strict=True):
+        ends = cells.bad[beyond] & ~cells.bad[side] & (here != decided).any(axis=0)
+        broken[side[ends]] = True
     exact = _locate(program, first, last) + 0.0  # no negative zero
     slopes, curvatures = (
         np.stack([_middle(a), _middle(b)], axis=1).tolist()

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from jaxsmooth.math.array import Array, is_traced, namespace, times, tiny, unit_roundoff
-from jaxsmooth.math.cells import FINE, Cells, enclose, partition
+from jaxsmooth.math.cells import FINE, Cells, discards_singular, enclose, partition
+from jaxsmooth.math.choices import chosen_derivatives
 from jaxsmooth.math.enclosure import EXTREME, as_pair, cast_outward, everything_where
 from jaxsmooth.math.enclosure import Interval as Ends
 from jaxsmooth.math.interval import Interval
@@ -106,13 +107,23 @@ class Piecewise:
 
     def evaluate(self, x: Array) -> Array:
         """f(x) elementwise, in NumPy or JAX as x is, with f's derivatives in JAX."""
-        if namespace(x) is np or not self._misjudged:
+        if namespace(x) is np:
             return self.program.evaluate(x)
+        if self._discards_singular:
+            return chosen_derivatives(self._beside_seams)(x)
+        return self._beside_seams(x) if self._misjudged else self.program.evaluate(x)
+
+    def _beside_seams(self, x: Array) -> Array:
+        """f(x), whose choices near a seam are those to the right of it."""
         return self.program.evaluate(x, right_of(x, self.joints.seams))
 
     @cached_property
     def _misjudged(self) -> bool:
         return misjudged(self.program, self.joints.seams)
+
+    @cached_property
+    def _discards_singular(self) -> bool:
+        return discards_singular(self.program, self.cells)
 
     def range(self, lo: Array, hi: Array) -> Ends:
         """Enclosure of f over [lo, hi]."""

@@ -175,12 +175,12 @@ def _result(xp: Any, operation: Operation, operands: list[Any]) -> Any:
 
 def _larger(xp: Any, operands: list[Any], others: list[Any]) -> Any:
     (a, b), (p, q) = operands, others
-    return xp.where(a == b, xp.where(p > q, a, b), xp.maximum(a, b))
+    return xp.where(xp.where(a == b, p > q, (a > b) | (a != a)), a, b)
 
 
 def _smaller(xp: Any, operands: list[Any], others: list[Any]) -> Any:
     (a, b), (p, q) = operands, others
-    return xp.where(a == b, xp.where(p < q, a, b), xp.minimum(a, b))
+    return xp.where(xp.where(a == b, p < q, (a < b) | (a != a)), a, b)
 
 
 def _clamped(xp: Any, operands: list[Any], others: list[Any]) -> Any:

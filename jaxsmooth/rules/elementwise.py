@@ -35,6 +35,11 @@ def magnitude_of(interval: tuple[Array, Array]) -> Array:
     return xp.maximum(abs(lo), abs(hi))
 
 
+def has_no_bound(x: Array) -> bool:
+    """Whether some entry is known to be infinite."""
+    return not is_traced(x) and bool(np.any(np.isinf(x)))
+
+
 def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Range:
     """Range of φ(x) with |φ'| <= slope elementwise."""
     lo, hi = function.range(x.lo, x.hi)
@@ -87,6 +92,9 @@ class ScalarRule(Rule):
         """Largest |φ''| over the range, per element."""
         x = eq.ranges[self.variable]
         return eq.once("curvature", lambda: magnitude_of(self.facts(eq).curvature(x.lo, x.hi)))
+
+    def is_singular(self, eq: Local) -> bool:
+        return bool(eq.varies[self.variable]) and has_no_bound(self.curvature(eq))
 
     def range(self, eq: Local) -> list[Range]:
         return [image(eq.radii, self.facts(eq), eq.ranges[self.variable], self.slope(eq))]

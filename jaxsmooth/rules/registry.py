@@ -125,6 +125,13 @@ class Rule:
         """Whether the rule holds only where all operands are numbers, though results may be."""
         return OF_NUMBERS.keys() <= eq.params.keys()
 
+    def is_singular(self, eq: Local) -> bool:
+        """Whether derivatives by an operand that varies may be infinite.
+
+        They count even where a loop begins, at a number that does not change: 0·∞.
+        """
+        return False
+
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
@@ -168,6 +175,9 @@ class EitherRule(Rule):
 
     def of_numbers(self, eq: Local) -> bool:
         return self._choose(eq).of_numbers(eq)
+
+    def is_singular(self, eq: Local) -> bool:
+        return self._choose(eq).is_singular(eq)
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -32,7 +32,13 @@ from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.math.univariate import COMPARISONS, Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.steps import UNIVARIATE
-from jaxsmooth.rules.elementwise import image, is_trivial, leaves_domain, magnitude_of
+from jaxsmooth.rules.elementwise import (
+    has_no_bound,
+    image,
+    is_trivial,
+    leaves_domain,
+    magnitude_of,
+)
 from jaxsmooth.rules.registry import KinkRule, Local, Site, define
 
 _FIXED = {p.bessel_i0e_p: (Operation("abs", (0,)), Operation("bessel_i0e", (1,)))}
@@ -237,6 +243,9 @@ class UnivariateRule(KinkRule):
         """Largest |φ''| away from the kinks."""
         (x,) = eq.ranges
         return eq.once("curvature", lambda: magnitude_of(self.function(eq).curvature(x.lo, x.hi)))
+
+    def is_singular(self, eq: Local) -> bool:
+        return any(eq.varies) and has_no_bound(self.curvature(eq))
 
     def range(self, eq: Local) -> list[Range]:
         self.kinks(eq)
