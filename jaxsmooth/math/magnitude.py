@@ -136,8 +136,7 @@ def elementwise_response(curvature: Array, m: Magnitude) -> Response:
     """Response of an elementwise function with |φ''| <= curvature (the variable's shape).
 
     ‖φ'' ⊙ a ⊙ b‖₂ <= max|φ'' a|·‖b‖₂, the same with a and b exchanged, and in 1-norm
-    max|φ''|·‖a‖₂‖b‖₂. Where φ'' has no bound, the response has none, even to changes that
-    are 0: a derivative computed there is 0·∞.
+    max|φ''|·‖a‖₂‖b‖₂.
     """
     xp = namespace(curvature, m.norm)
     largest = xp.max(curvature, initial=0.0)
@@ -149,10 +148,18 @@ def elementwise_response(curvature: Array, m: Magnitude) -> Response:
     joint = m.joint_entries()
     entries = None if joint is None else up(times(curvature, up(times(joint, joint))), 2)
     totals = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
-    pairs = xp.where(xp.isinf(largest), np.inf, crossed(peaks, m.norm))
-    if entries is not None:
-        entries = xp.where(xp.isinf(curvature), np.inf, entries)
-    return Response(pairs, entries, xp.where(xp.isinf(largest), np.inf, totals))
+    return bounded(Response(crossed(peaks, m.norm), entries, totals), curvature)
+
+
+def bounded(response: Response, curvature: Array) -> Response:
+    """The response, which has no bound if the curvature has none somewhere.
+
+    Even to changes that are 0: a derivative that is computed there is 0·∞.
+    """
+    xp = namespace(curvature, response.pairs)
+    certain = xp.all(xp.isfinite(curvature))
+    parts = response.pairs, response.entries, response.totals
+    return Response(*(None if x is None else xp.where(certain, x, np.inf) for x in parts))
 
 
 def crossed(peaks: Array, norms: Array) -> Array:

@@ -321,8 +321,9 @@ class LogaddexpRule(Rule):
             x, y = eq.ranges
             xp = namespace(x.lo, y.lo)
             lo, hi = x.lo - y.hi, x.hi - y.lo
-            lo = xp.where(xp.isnan(lo), -np.inf, lo - abs(lo) * gamma(1, lo))
-            hi = xp.where(xp.isnan(hi), np.inf, hi + abs(hi) * gamma(1, hi))
+            lo = xp.where(xp.isfinite(lo), lo - abs(lo) * gamma(1, lo), lo)
+            hi = xp.where(xp.isfinite(hi), hi + abs(hi) * gamma(1, hi), hi)
+            lo, hi = xp.where(xp.isnan(lo), -np.inf, lo), xp.where(xp.isnan(hi), np.inf, hi)
             logistic = FACTS["logistic"]
             low, high = logistic.range(lo, hi)
             return high, up(1 - low), magnitude_of(logistic.slope(lo, hi))

@@ -17,6 +17,7 @@ from jaxsmooth.math.magnitude import (
     Magnitude,
     Response,
     add,
+    bounded,
     elementwise_response,
     scale,
 )
@@ -81,7 +82,14 @@ class MulRule(Rule):
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Response | None]:
-        return [mixed_response(np.ones(eq.equation.outputs[0].shape), *magnitudes)]
+        dx, dy = magnitudes
+        found = mixed_response(np.ones(eq.equation.outputs[0].shape), dx, dy)
+        for infinite, change in zip(eq.infinite, (dy, dx), strict=False):
+            if infinite and change is not None:
+                # Its slope is that infinite number, which a mask may hide but not undo.
+                count = len(change.norm)
+                return [Response(np.full((count, count), np.inf), None)]
+        return [found]
 
 
 def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Response | None:
@@ -93,7 +101,7 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     whole = up(times(largest, times(a.norm[:, None], b.norm[None, :])), 2)
     totals = up(whole + whole.T)
     if a.entries is None or b.entries is None:
-        return Response(totals, None, totals)
+        return bounded(Response(totals, None, totals), mixed)
     axes = tuple(range(1, a.entries.ndim))
     peaks_a = up(xp.max(times(mixed, a.entries), axis=axes, initial=0.0))
     peaks_b = up(xp.max(times(mixed, b.entries), axis=axes, initial=0.0))
@@ -102,7 +110,8 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     )
     joint = up(times(mixed, times(a.joint_entries(), b.joint_entries())), 3)
     both = xp.any((a.norm > 0) & (b.norm > 0))
-    return Response(up(products + products.T, 2), xp.where(both, 2.0, 1.0) * joint, totals)
+    entries = xp.where(both, 2.0, 1.0) * joint
+    return bounded(Response(up(products + products.T, 2), entries, totals), mixed)
 
 
 class DivRule(Rule):

@@ -46,6 +46,9 @@ CHOICES = {
     "overflow": lambda x: jnp.where(x < 2, jnp.abs(x), jnp.exp(900 * x) / (1 + jnp.exp(900 * x))),
     "safe at 0": lambda x: jnp.where(x > 0.25, jnp.sqrt(jnp.where(x > 0.25, x, 0.0)), x + 0.25),
     "masked, safe at 1": lambda x: jnp.where(MASK, jnp.log(jnp.where(MASK, x + 3, 1.0)), 0.0),
+    "masked logits": lambda x: jax.nn.softmax(jnp.where(MASK, x * (2 + x[0]), -jnp.inf)),
+    "masked softplus": lambda x: jax.nn.softplus(jnp.where(MASK, x, -jnp.inf)),
+    "masked logaddexp": lambda x: jnp.logaddexp(jnp.where(MASK, x, -jnp.inf), x),
     "length": lambda x: jnp.linalg.norm(NOTHING @ x)[None],
     "loop": lambda x: scan(lambda c, t: (c + t, jnp.sqrt(c)), 1.0, x + 2),
     "loop that chooses": lambda x: scan(
@@ -89,6 +92,9 @@ SINGULAR = {
     "padded": lambda x: jnp.pad(x + 3, 1) ** 1.5,
     "not chosen": lambda x: jnp.where(x * jnp.sum(x) > 9, jnp.sqrt(x), x),
     "cut off": lambda x: jnp.concatenate([x, jnp.sqrt(1 + x)])[:3],
+    "infinite factor": lambda x: jnp.where(MASK, jnp.where(MASK, x, -jnp.inf) * x[0], 0.0),
+    "eigenvalues": lambda x: jnp.linalg.eigvalsh(jnp.diag(NOTHING @ x)),
+    "singular values": lambda x: jnp.linalg.svd(jnp.diag(NOTHING @ x), compute_uv=False),
     "loop": lambda x: scan(lambda c, t: (c + t, jnp.sqrt(c)), 0.0, x + 2),
     "fixed point": lambda x: jax.lax.fori_loop(
         0, 3, lambda i, c: jnp.sqrt(c) + x + 3, jnp.zeros(3)
