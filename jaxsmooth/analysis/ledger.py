@@ -55,8 +55,7 @@ class _ResponseRecord:
       site: index of the site whose 1/μ multiplies them, or None.
       joint: source of the response to joint changes.
       units: (matrix over the leaves, source) of responses leaf by leaf.
-      bounded: whether they have a bound. What has none has none behind a factor 0 either:
-        derivatives that are computed are 0·∞ there.
+      singular: whether one of them is.
     """
 
     key: Any
@@ -64,7 +63,7 @@ class _ResponseRecord:
     site: int | None
     joint: int = -1
     units: dict[str, tuple[Array, int]] = field(default_factory=dict)
-    bounded: Array = True
+    singular: Array = False
 
 
 class Ledger:
@@ -145,7 +144,7 @@ class Ledger:
         if record is None:
             site = self.indices[equation] if which == SITE else None
             record = self._responses[key] = _ResponseRecord(key, equation, site)
-        record.bounded = namespace(norm).isfinite(norm) & record.bounded
+        record.singular = response.singular | record.singular
         magnitude = Magnitude(entries, _stack(norm), _stack(total))
         record.joint = self._source((key, "joint"), parts, magnitude)
         if self.leaves == 1:
@@ -252,8 +251,8 @@ class Ledger:
             for m in matrices[1:]:
                 smallest = namespace(smallest, m).minimum(smallest, m)
             pushed = effects[record.joint]
-            xp = namespace(record.bounded, smallest, pushed)
-            smallest, pushed = (xp.where(record.bounded, x, np.inf) for x in (smallest, pushed))
+            xp = namespace(record.singular, smallest, pushed)
+            smallest, pushed = (xp.where(record.singular, np.inf, x) for x in (smallest, pushed))
             terms.append(Term(record.equation, smallest, pushed, record.site))
         return terms
 

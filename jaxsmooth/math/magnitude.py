@@ -61,11 +61,14 @@ class Response:
       entries: shape S, or None; elementwise bound of |p''[a, b]| for a and b that perturb
         all leaves jointly with norm one.
       totals: shape (N, N), or None; bound of ‖p''[a_i, b_j]‖₁.
+      singular: whether p'' may be infinite. Then nothing bounds derivatives that are
+        computed, not even to changes that are 0 or behind a factor 0: they are 0·∞.
     """
 
     pairs: Array
     entries: Array | None
     totals: Array | None = None
+    singular: Array = False
 
 
 def column(norm: Array, rank: int) -> Array:
@@ -148,18 +151,13 @@ def elementwise_response(curvature: Array, m: Magnitude) -> Response:
     joint = m.joint_entries()
     entries = None if joint is None else up(times(curvature, up(times(joint, joint))), 2)
     totals = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
-    return bounded(Response(crossed(peaks, m.norm), entries, totals), curvature)
+    return Response(crossed(peaks, m.norm), entries, totals, unbounded(curvature))
 
 
-def bounded(response: Response, curvature: Array) -> Response:
-    """The response, which has no bound if the curvature has none somewhere.
-
-    Even to changes that are 0: a derivative that is computed there is 0·∞.
-    """
-    xp = namespace(curvature, response.pairs)
-    certain = xp.all(xp.isfinite(curvature))
-    parts = response.pairs, response.entries, response.totals
-    return Response(*(None if x is None else xp.where(certain, x, np.inf) for x in parts))
+def unbounded(curvature: Array) -> Array:
+    """Whether bounds of curvature are infinite somewhere."""
+    xp = namespace(curvature)
+    return ~xp.all(xp.isfinite(curvature))
 
 
 def crossed(peaks: Array, norms: Array) -> Array:

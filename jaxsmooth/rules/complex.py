@@ -49,7 +49,7 @@ def response_of_parts(response: Response | None) -> Response | None:
     if response is None:
         return None
     entries = None if response.entries is None else twice(response.entries)
-    return Response(response.pairs, entries, of_parts(response.totals))
+    return Response(response.pairs, entries, of_parts(response.totals), response.singular)
 
 
 class ConjugateRule(LinearRule):

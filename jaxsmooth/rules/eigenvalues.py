@@ -36,7 +36,7 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, namespace, norm2, times, up
 from jaxsmooth.math.eigenvalues import singular_values, symmetric_eigenvalues
 from jaxsmooth.math.inverse import spectral_norms
-from jaxsmooth.math.magnitude import Magnitude, Response, bounded, tighten
+from jaxsmooth.math.magnitude import Magnitude, Response, tighten, unbounded
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.eigenvalues import EIGENVALUES, SINGULAR_VALUES
 from jaxsmooth.rules.matrices import apart, lengths, stacked, whole_change, whole_system
@@ -154,11 +154,11 @@ class ValuesRule(Rule):
         largest = xp.max(joint, initial=0.0)
         pairs = up(times(largest, times(m.norm[:, None], m.norm[None, :])), 3)
         if m.entries is None:
-            return [bounded(Response(pairs, None), joint)]
+            return [Response(pairs, None, None, unbounded(joint))]
         length = norm2(lengths(m), 0)[:, None]
         entries = up(times(each, times(length, length)), 3)
         shape = eq.equation.outputs[0].shape
-        return [bounded(Response(pairs, entries.reshape(shape)), joint)]
+        return [Response(pairs, entries.reshape(shape), None, unbounded(joint))]
 
 
 def _inverse(x: Array) -> Array:

@@ -22,7 +22,13 @@ from jaxsmooth.math import scalar
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.families import SMOOTH
-from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
+from jaxsmooth.math.magnitude import (
+    Magnitude,
+    Response,
+    elementwise_response,
+    scale,
+    unbounded,
+)
 from jaxsmooth.math.range import Radii, Range, enclose
 from jaxsmooth.program.layout import keeps_numbers
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
@@ -36,8 +42,8 @@ def magnitude_of(interval: tuple[Array, Array]) -> Array:
 
 
 def has_no_bound(x: Array) -> bool:
-    """Whether some entry is known to be infinite."""
-    return not is_traced(x) and bool(np.any(np.isinf(x)))
+    """Whether bounds are known to be infinite somewhere."""
+    return not is_traced(x) and bool(unbounded(x))
 
 
 def image(radii: Radii, function: ScalarFunction, x: Range, slope: Array) -> Range:

@@ -17,9 +17,9 @@ from jaxsmooth.math.magnitude import (
     Magnitude,
     Response,
     add,
-    bounded,
     elementwise_response,
     scale,
+    unbounded,
 )
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.rules.elementwise import ScalarRule, exponent_of, image, magnitude_of
@@ -88,7 +88,7 @@ class MulRule(Rule):
             if infinite and change is not None:
                 # Its slope is that infinite number, which a mask may hide but not undo.
                 count = len(change.norm)
-                return [Response(np.full((count, count), np.inf), None)]
+                return [Response(np.zeros((count, count)), None, singular=True)]
         return [found]
 
 
@@ -101,7 +101,7 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     whole = up(times(largest, times(a.norm[:, None], b.norm[None, :])), 2)
     totals = up(whole + whole.T)
     if a.entries is None or b.entries is None:
-        return bounded(Response(totals, None, totals), mixed)
+        return Response(totals, None, totals, unbounded(mixed))
     axes = tuple(range(1, a.entries.ndim))
     peaks_a = up(xp.max(times(mixed, a.entries), axis=axes, initial=0.0))
     peaks_b = up(xp.max(times(mixed, b.entries), axis=axes, initial=0.0))
@@ -111,7 +111,7 @@ def mixed_response(mixed: Array, a: Magnitude | None, b: Magnitude | None) -> Re
     joint = up(times(mixed, times(a.joint_entries(), b.joint_entries())), 3)
     both = xp.any((a.norm > 0) & (b.norm > 0))
     entries = xp.where(both, 2.0, 1.0) * joint
-    return bounded(Response(up(products + products.T, 2), entries, totals), mixed)
+    return Response(up(products + products.T, 2), entries, totals, unbounded(mixed))
 
 
 class DivRule(Rule):
@@ -177,7 +177,7 @@ def sum_responses(a: Response, b: Response) -> Response:
     """Response of a sum."""
     entries = None if a.entries is None or b.entries is None else up(a.entries + b.entries)
     totals = None if a.totals is None or b.totals is None else up(a.totals + b.totals)
-    return Response(up(a.pairs + b.pairs), entries, totals)
+    return Response(up(a.pairs + b.pairs), entries, totals, a.singular | b.singular)
 
 
 class PowRule(ScalarRule):
