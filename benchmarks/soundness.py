@@ -45,6 +45,8 @@ from tests.soundness.garbage import collect_seldom  # noqa: E402
 from tests.soundness.minimise import minimise  # noqa: E402
 from tests.soundness.programs import draw  # noqa: E402
 
+# Seconds without any result after which what is missing has ended its process.
+_SILENCE = 600.0
 RATIOS = ("error", "lipschitz", "smoothness", "bound", "lipschitz of f", "bound of f")
 
 
@@ -95,12 +97,21 @@ def unchanged(record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def results(function: Callable[[Any], Any], tasks: Sequence[Any], processes: int) -> Iterator[Any]:
+    """What the function gives for the tasks, in any order, but for those that end their process.
+
+    A program can: XLA aborts where one of its own checks fails.
+    """
     if processes == 1:
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, collect_seldom, maxtasksperchild=200) as pool:
-        yield from pool.imap_unordered(function, tasks)
+        found = pool.imap_unordered(function, tasks)
+        for _ in tasks:
+            try:
+                yield found.next(_SILENCE)
+            except multiprocessing.TimeoutError:
+                return
 
 
 def rechecked(
@@ -209,7 +220,10 @@ def main() -> int:
                 what = record.get("violations") or record["error"]
                 progress.console.print(f"seed {record['seed']}: {what}", markup=False)
     report(records, console)
-    return int(any(r["status"] in ("violated", "failed") for r in records))
+    lost = sorted(set(wanted) - {r["seed"] for r in records})
+    for seed in lost:
+        console.print(f"seed {seed}: no result, its process ended; try it with --explain")
+    return int(bool(lost) or any(r["status"] in ("violated", "failed") for r in records))
 
 
 if __name__ == "__main__":
