@@ -73,9 +73,9 @@ class Jet:
         # Solved from f = q g: tighter than products with powers of 1/g.
         inverse = other.value.inverse()
         value = self.value * inverse
-        slope = (self.slope - value * other.slope) * inverse
+        slope = (self.slope - _times(value, other.slope)) * inverse
         cross = slope * other.slope
-        rest = self.curvature - (cross + cross) - value * other.curvature
+        rest = self.curvature - (cross + cross) - _times(value, other.curvature)
         bad, undecided = self.flags(other)
         bad = bad | ((other.value.lo <= 0) & (other.value.hi >= 0))
         return Jet(value, slope, rest * inverse, bad, undecided)
@@ -86,8 +86,8 @@ class Jet:
         first = type(u).constant(n, u) * u.power(n - 1)
         second = type(u).constant(n * (n - 1), u)
         second = second * u.power(n - 2) if n > 2 else second
-        curvature = second * du.power(2) + first * self.curvature
-        return Jet(u.power(n), first * du, curvature, *self.flags())
+        curvature = second * du.power(2) + _times(first, self.curvature)
+        return Jet(u.power(n), _times(first, du), curvature, *self.flags())
 
     def compose(self, function: ScalarFunction) -> Jet:
         """The function of this value (the chain rule)."""

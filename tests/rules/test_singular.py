@@ -85,6 +85,8 @@ SINGULAR = {
     "one function": lambda x: 0 * jnp.sqrt(1 + x),
     "one function, twice": lambda x: 0 * (1 + x) ** 1.5,
     "one function, absolute": lambda x: jnp.sqrt(0 * jnp.abs(x)),
+    "one function, squared": lambda x: jnp.sqrt(0 * jnp.abs(x)) ** 2,
+    "one function, divided": lambda x: 0 * x / (1 + jnp.sqrt(jnp.abs(x))),
     "one function, clipped": lambda x: jnp.clip(x - 2, 0, 1) ** 1.5,
     "a point of it": lambda x: jnp.where(x > -1, 0.0, jnp.sqrt(1 + x)),
     "masked before": lambda x: jnp.sqrt(jnp.where(MASK, x + 3, 0.0)),
