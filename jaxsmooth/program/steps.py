@@ -100,9 +100,20 @@ def stable(steps: Steps) -> Steps:
     Interval by interval, e^x / (1 + e^x) forgets how its parts belong together.
     """
     found: Steps = []
+    places = [0]
 
     def step(value: Any) -> tuple[str, tuple[Any, ...], Any]:
         return found[value - 1] if isinstance(value, int) and value > 0 else _NOTHING
+
+    for name, operands, parameter in steps:
+        moved = tuple(places[o] if isinstance(o, int) else o for o in operands)
+        found += _stable(name, moved, len(found), step) or [(name, moved, parameter)]
+        places.append(len(found))
+    return found
+
+
+def _stable(name: str, operands: tuple[Any, ...], before: int, step: Any) -> Steps | None:
+    """A step after so many others, if it is softplus or the logistic function."""
 
     def exponent(value: Any) -> Any:
         """v of 1 + exp(v)."""
@@ -113,21 +124,30 @@ def stable(steps: Steps) -> Steps:
             return operands[0] if name == "exp" else None
         return None
 
-    for name, operands, parameter in steps:
-        made = (name, operands, parameter)
-        if name == "log1p" and step(operands[0])[0] == "exp":
-            made = ("softplus", step(operands[0])[1], ())
-        elif name == "log" and exponent(operands[0]) is not None:
-            made = ("softplus", (exponent(operands[0]),), ())
-        elif name == "div" and exponent(operands[1]) is not None:
-            above, v = step(operands[0]), exponent(operands[1])
-            inner = step(v)
-            if above[0] == "exp" and above[1][0] == v:
-                made = ("logistic", (v,), ())
-            elif isinstance(operands[0], float) and operands[0] == 1 and inner[0] == "neg":
-                made = ("logistic", inner[1], ())
-        found.append(made)
-    return found
+    inner = step(operands[0])
+    if name == "log1p" and inner[0] == "exp":
+        return [("softplus", inner[1], ())]
+    if name == "log" and exponent(operands[0]) is not None:
+        return [("softplus", (exponent(operands[0]),), ())]
+    if name == "log" and inner[0] == "logistic":
+        return [
+            ("neg", inner[1], ()),
+            ("softplus", (before + 1,), ()),
+            ("neg", (before + 2,), ()),
+        ]
+    if name == "sub" and _is_one(operands[0]) and step(operands[1])[0] == "logistic":
+        return [("neg", step(operands[1])[1], ()), ("logistic", (before + 1,), ())]
+    if name == "div" and exponent(operands[1]) is not None:
+        v = exponent(operands[1])
+        if inner[0] == "exp" and inner[1][0] == v:
+            return [("logistic", (v,), ())]
+        if _is_one(operands[0]) and step(v)[0] == "neg":
+            return [("logistic", step(v)[1], ())]
+    return None
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, float) and value == 1
 
 
 def passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
