@@ -27,13 +27,19 @@ FLOOR = 0.02  # of that scale: below it, relative accuracy is given up
 MOST_CELLS = 8192
 # Cells near zero are refined first, and leave some to those farther away.
 FINE = 32.0  # |x| up to here
-REACHES = ((8.0, MOST_CELLS // 2), (FINE, 3 * MOST_CELLS // 4), (np.inf, MOST_CELLS))
+REACHES = (
+    (8.0, MOST_CELLS // 2),
+    (FINE, 3 * MOST_CELLS // 4),
+    (128.0, 7 * MOST_CELLS // 8),
+    (np.inf, MOST_CELLS),
+)
 BESIDE = 2.0**-20  # relative width of small cells beside a point
 NEAREST = 2.0**-40  # distances from a pole that are told apart
 BESIDE_POLE = 2.0**-12  # distance from a pole below which cells may be wider
 RELAXED = 2.0**-5  # what their widths count for
 SPARSE = 2.0**-5  # relative width of cells where f is undefined
 MOST_ROUNDS = 90
+FEW = 8  # parts of the room that is left, of which one is used at a time
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
 
@@ -254,10 +260,13 @@ def _towards_zero(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
 
 
 def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:
-    """The cells above the tolerance, or that many of the worst."""
+    """The cells above the tolerance, or the worst of them where there is no room for all.
+
+    Those are few at a time, since their halves may be worse than the others.
+    """
     chosen = excess > tolerance
     if chosen.sum() > most:
-        chosen[np.argsort(-excess, kind="stable")[max(most, 0) :]] = False
+        chosen[np.argsort(-excess, kind="stable")[-(-max(most, 0) // FEW) :]] = False
     return chosen
 
 
