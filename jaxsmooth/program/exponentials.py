@@ -3,7 +3,6 @@
     exp(z) / Σ exp(z)   = softmax(z)           softmax(x - t)         = softmax(x)
     log Σ exp(z)        = logsumexp(z)         logsumexp(x - t) + t   = logsumexp(x)
     z - logsumexp(z)    = log_softmax(z)       log_softmax(x - t)     = log_softmax(x)
-    log softmax(x)      = log_softmax(x)
     logsumexp(x) - x[i] = -log_softmax(x)[i]
     w exp(z)            = exp(z + log w)       for known w >= 0, which masks are, too
 
@@ -234,15 +233,6 @@ def _fraction(
     return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)]
 
 
-def _logarithm(
-    equation: Equation, producers: Producers, known: dict[Value, Any]
-) -> list[Equation] | None:
-    inner = producer(equation.inputs[0], producers)
-    if inner is None or inner.primitive is not SOFTMAX:
-        return _log_of_sum(equation, producers, known)
-    return _along(equation, LOG_SOFTMAX, inner.inputs[0], inner.params["axes"])
-
-
 def _log_of_sum(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
@@ -392,7 +382,7 @@ def _gathered(equation: Equation) -> Axes | None:
 _REWRITES = {
     p.div_p: _softmax,
     p.select_n_p: _masked_softmax,
-    p.log_p: _logarithm,
+    p.log_p: _log_of_sum,
     p.add_p: _shifted_back,
     p.sub_p: _difference,
 }
