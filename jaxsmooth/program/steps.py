@@ -112,8 +112,20 @@ def stable(steps: Steps) -> Steps:
     return found
 
 
-def _stable(name: str, operands: tuple[Any, ...], before: int, step: Any) -> Steps | None:
-    """A step after so many others, if it is softplus or the logistic function."""
+def _stable(
+    name: str,
+    operands: tuple[Any, ...],
+    before: int,
+    step: Callable[[Any], tuple[str, tuple[Any, ...], Any]],
+) -> Steps | None:
+    """What stands for a step after so many others, if that is softplus or the logistic function.
+
+    Args:
+      name: the operation.
+      operands: of the steps that stand for those before.
+      before: how many these are.
+      step: gives the step that an operand is the result of.
+    """
 
     def exponent(value: Any) -> Any:
         """v of 1 + exp(v)."""
