@@ -3,7 +3,6 @@
     exp(z) / Σ exp(z)   = softmax(z)           softmax(x - t)         = softmax(x)
     log Σ exp(z)        = logsumexp(z)         logsumexp(x - t) + t   = logsumexp(x)
     z - logsumexp(z)    = log_softmax(z)       log_softmax(x - t)     = log_softmax(x)
-    logsumexp(x) - x[i] = -log_softmax(x)[i]
     w exp(z)            = exp(z + log w)       for known w >= 0, which masks are, too
 
 for every t that is constant along the axes of the sum, whatever it is: the largest entry,
@@ -14,7 +13,7 @@ hold in every layout (`jaxsmooth.program.layout`), under `jax.vmap` too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +31,6 @@ from jaxsmooth.program.layout import (
     constant_along,
     kept_axes,
     long_axes,
-    moved,
     origin,
     producer,
     reduced,
@@ -45,8 +43,6 @@ from jaxsmooth.program.simplify import numbers, uniform
 SOFTMAX = Primitive("softmax")
 LOG_SOFTMAX = Primitive("log_softmax")
 LOGSUMEXP = Primitive("logsumexp")
-CROSS_ENTROPY = Primitive("cross_entropy")
-"""``steps`` are the equations that pick one entry of every slice; their indices are operands."""
 
 
 def exponentials(
@@ -57,22 +53,32 @@ def exponentials(
     Their ``params`` hold ``axes``. The shape of a logsumexp is that of its operand without
     the axes, or with axes of length one in their place. ``known`` gets logarithms of weights.
     """
+    return rewritten(_REWRITES, equations, outputs, known)
+
+
+Rewrites = Mapping[
+    Primitive, Callable[[Equation, Producers, dict[Value, Any]], list[Equation] | None]
+]
+"""By the primitive of an equation, what finds equations that compute the same; None if none."""
+
+
+def rewritten(
+    rewrites: Rewrites,
+    equations: Sequence[Equation],
+    outputs: Sequence[Atom],
+    known: dict[Value, Any],
+) -> list[Equation]:
+    """The equations with those of real numbers rewritten, dead ones dropped."""
     producers: dict[Value, Equation] = {}
     result: list[Equation] = []
     for equation in equations:
-        for found in _rewritten(equation, producers, known) or [equation]:
+        rewrite, made = rewrites.get(equation.primitive), None
+        if rewrite is not None and jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
+            made = rewrite(equation, producers, known)
+        for found in made or [equation]:
             result.append(found)
             producers.update(dict.fromkeys(found.outputs, found))
     return live(result, outputs)
-
-
-def _rewritten(
-    equation: Equation, producers: Producers, known: dict[Value, Any]
-) -> list[Equation] | None:
-    rewrite = _REWRITES.get(equation.primitive)
-    if rewrite is None or not jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
-        return None
-    return rewrite(equation, producers, known)
 
 
 def _along(
@@ -230,7 +236,8 @@ def _fraction(
         return None
     added, z = _plus_log(z, summed[1], equation, producers, known)
     producers = {**producers, **{e.outputs[0]: e for e in added}} if added else producers
-    return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)]
+    (made,) = _along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)
+    return [*added, replace(made, params=made.params | {"weighed": True}) if added else made]
 
 
 def _log_of_sum(
@@ -254,7 +261,7 @@ def _log_of_sum(
     return [*added, *_along(equation, LOGSUMEXP, z, axes)]
 
 
-def _logsumexp(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None:
+def logsumexp_of(atom: Atom, producers: Producers) -> tuple[Equation, Axes] | None:
     """The logsumexp that an atom is a layout of, and its axes as axes of the operand."""
     found = origin(atom, producers)
     equation = producer(found.root, producers)
@@ -297,7 +304,7 @@ def _difference(
 ) -> list[Equation] | None:
     del known
     first, second = equation.inputs
-    found = _logsumexp(second, producers)
+    found = logsumexp_of(second, producers)
     if found is not None:
         logsum, layout = found
         (z,), axes = logsum.inputs, logsum.params["axes"]
@@ -305,81 +312,10 @@ def _difference(
         fits = z.shape == equation.outputs[0].shape
         if same and fits and spread_over(z.shape, axes, without(layout, axes)):
             return _along(equation, LOG_SOFTMAX, _unshifted(z, axes, producers), axes)
-    return _cross_entropy(equation, producers)
+    return None
 
 
-def _cross_entropy(equation: Equation, producers: Producers) -> list[Equation] | None:
-    """logsumexp(x) - x[label] = -log_softmax(x)[label]."""
-    first, second = equation.inputs
-    found = _logsumexp(first, producers)
-    if found is None:
-        return None
-    logsum, layout = found
-    (x,), axes = logsum.inputs, logsum.params["axes"]
-    chain = _entry_of(second, x, axes, producers)
-    if chain is None or long_axes(without(layout, axes), x.shape) != chain[1]:
-        return None
-    steps = tuple(chain[0])
-    indices = tuple(a for step in steps for a in step.inputs[1:])
-    params = {"axes": axes, "steps": steps}
-    return [
-        replace(equation, primitive=CROSS_ENTROPY, params=params, inputs=(x, *indices), eqn=None)
-    ]
-
-
-def _entry_of(
-    atom: Atom, x: Atom, axes: tuple[int, ...], producers: Producers
-) -> tuple[list[Equation], Axes] | None:
-    """The equations that pick one entry of every slice of x, and where the others stay."""
-    chain: list[Equation] = []
-    layout: Axes = tuple(range(len(atom.shape)))
-    while atom is not x:
-        equation = producers.get(atom) if isinstance(atom, Value) else None
-        step = None if equation is None else _picked(equation)
-        if equation is None or step is None:
-            return None
-        layout = tuple(None if a is None else step[a] for a in layout)
-        chain.append(equation)
-        atom = equation.inputs[0]
-    return chain[::-1], long_axes(without(layout, axes), x.shape)
-
-
-def _picked(equation: Equation) -> Axes | None:
-    """For every axis of the result, the operand's axis along which whole slices are kept.
-
-    None for the axes along which entries are picked.
-    """
-    primitive, params = equation.primitive, equation.params
-    operand, shape = equation.inputs[0].shape, equation.outputs[0].shape
-    if primitive in (p.slice_p, p.dynamic_slice_p):
-        if primitive is p.slice_p and params["strides"] is not None:
-            return None
-        return tuple(a if n == operand[a] else None for a, n in enumerate(shape))
-    if primitive is p.gather_p:
-        return _gathered(equation)
-    return moved(equation)
-
-
-def _gathered(equation: Equation) -> Axes | None:
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    operand, shape = equation.inputs[0].shape, equation.outputs[0].shape
-    batching = tuple(numbers.operand_batching_dims)
-    gone = set(numbers.collapsed_slice_dims) | set(batching)
-    whole = iter(a for a in range(len(operand)) if a not in gone)
-    # The axes of the indices but the last, in order, are the result's other axes.
-    ahead = iter(range(len(equation.inputs[1].shape) - 1))
-    places = dict(zip(numbers.start_indices_batching_dims, batching, strict=True))
-    found: list[int | None] = []
-    for axis in range(len(shape)):
-        if axis in numbers.offset_dims:
-            inner = next(whole)
-            found.append(inner if sizes[inner] == operand[inner] else None)
-        else:
-            found.append(places.get(next(ahead)))
-    return tuple(found)
-
-
-_REWRITES = {
+_REWRITES: Rewrites = {
     p.div_p: _softmax,
     p.select_n_p: _masked_softmax,
     p.log_p: _log_of_sum,

@@ -43,6 +43,7 @@ from jaxsmooth.program.groups import grouped
 from jaxsmooth.program.layout import moves_units
 from jaxsmooth.program.lengths import lengths
 from jaxsmooth.program.level import Level
+from jaxsmooth.program.log_probabilities import log_probabilities
 from jaxsmooth.program.loops import Steps
 from jaxsmooth.program.match import (
     COMPOSITES,
@@ -202,6 +203,7 @@ class _Normaliser:
         equations = eigenvalues(equations, outputs)
         equations = grouped(equations, outputs, values)
         equations = exponentials(equations, outputs, values)
+        equations = log_probabilities(equations, outputs, values)
         equations = norms(equations, outputs, values)
         equations = lengths(equations, outputs, values)
         equations = [e for x in equations for e in _broadcast(x, values, narrow, stepped)]

@@ -28,6 +28,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.layout import is_identity, moves_units
 from jaxsmooth.program.match import OF_NUMBERS
+from jaxsmooth.program.probabilities import Probabilities
 from jaxsmooth.program.simplify import uniform
 from jaxsmooth.program.squares import squared
 from jaxsmooth.program.steps import (
@@ -100,9 +101,11 @@ class _Finder:
     readers: dict[Atom, list[Any]] = field(default_factory=dict)
     # Variables of regions in other shapes, by what they are and the shape.
     moved: dict[tuple[Value, tuple[int, ...]], Equation] = field(default_factory=dict)
+    probabilities: Probabilities = field(default_factory=Probabilities)
 
     def visit(self, equation: Equation) -> Equation:
         """The equation, or the region that ends in it."""
+        self.probabilities.visit(equation)
         if not (self._elementwise(equation) or moves_units(equation)):
             return equation
         (output,) = equation.outputs
@@ -111,7 +114,9 @@ class _Finder:
             return equation
         self.producers[output] = equation
         above = [self.dominators.get(a, [a]) for a in varying]
-        common = [v for v in above[0] if all(v in other for other in above[1:])]
+        common = _common(above)
+        if not common:
+            common = _common([self._with_logarithm(roots) for roots in above])
         self.dominators[output] = [output, *common]
         selects = equation.primitive is p.select_n_p and equation.inputs[0] in varying
         clips = self._clips(equation, varying)
@@ -119,6 +124,15 @@ class _Finder:
             return equation
         roots = [v for v in common[clips:] if _is_real(v)]
         return self._region(equation, roots[0]) if roots else equation
+
+    def _with_logarithm(self, roots: list[Value]) -> list[Value]:
+        """The dominators, and the logarithm of the last one if that is a probability."""
+        made = self.probabilities.exponential(roots[-1])
+        if made is None:
+            return roots
+        self.producers[roots[-1]] = made
+        self.dominators[roots[-1]] = roots[-1:]
+        return [*roots, *(a for a in made.inputs if isinstance(a, Value))]
 
     def moves(self, region: Equation) -> list[Equation]:
         """What moves the axes of a region's variable; once each."""
@@ -345,6 +359,11 @@ class _Finder:
             steps.append(step)
         numbers[value] = len(steps)
         return len(steps) <= _MOST_STEPS
+
+
+def _common(above: Sequence[Sequence[Value]]) -> list[Value]:
+    """What is in all of these lists."""
+    return [v for v in above[0] if all(v in other for other in above[1:])]
 
 
 def _is_real(value: Value) -> bool:

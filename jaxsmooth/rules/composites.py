@@ -256,13 +256,30 @@ class LogSoftmaxRule(AlongAxes):
         upper, lower = _softplus(-low, True), _softplus(-high, False)
         return -upper, -lower
 
+    def center(self, eq: Local) -> tuple[Array, Array]:
+        """log_softmax at the center of the operand, and bounds of its rounding errors."""
+        (x,), axes = eq.ranges, self.axes(eq)
+        below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
+        center = x.center - (below + above) / 2
+        return center, up(above - below) + (abs(center) + abs(below)) * gamma(4, center)
+
+    def others(self, eq: Local) -> Array:
+        """Upper bound of 1 - p."""
+
+        def compute() -> Array:
+            (x,) = eq.ranges
+            low, _ = _log_odds(x.lo, x.hi, self.axes(eq))
+            _, most = FACTS["logistic"].range(-low, -low)
+            return namespace(most).minimum(most, 1.0)
+
+        return eq.once("others", compute)
+
     def range(self, eq: Local) -> list[Range]:
         self.refuse_empty(eq)
         (x,), axes = eq.ranges, self.axes(eq)
         lo, hi = self._log_probabilities(x.lo, x.hi, axes)
-        below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
-        center = x.center - (below + above) / 2
-        rounding = norm2(up(above - below) + (abs(center) + abs(below)) * gamma(4, center))
+        center, error = self.center(eq)
+        rounding = norm2(error)
         factor = up(math.sqrt(self.count(eq)))
         return [
             enclose(
@@ -285,7 +302,7 @@ class LogSoftmaxRule(AlongAxes):
         norm = up(math.sqrt(self.count(eq)) * m.norm, 2)
         if m.entries is None:
             return [Magnitude(None, norm)]
-        return [tighten(_centred(self, eq, m, np.ones(eq.ranges[0].shape)), norm)]
+        return [tighten(_centred(self, eq, m, self.others(eq)), norm)]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]

@@ -1,8 +1,8 @@
-"""Cross-entropy with integer labels: logsumexp(x) - x[label] = -log_softmax(x)[label].
+"""Log-probabilities log softmax(x), entries of them, and cross-entropy with integer labels.
 
-Its gradient is p - e_label with p = softmax(x), of 2-norm at most √2, where logsumexp and
-x[label] taken apart would add to 2. Its Hessian is that of logsumexp, at most 1/2. One
-entry is picked of every slice, so that both hold for all slices jointly.
+One entry of every slice has gradient e_i - p with p = softmax(x), of 2-norm at most √2, where
+x[i] and logsumexp taken apart would add to 2. Its Hessian is that of -logsumexp, at most 1/2.
+Both hold for all slices jointly, as long as no two entries are of one slice.
 """
 
 from __future__ import annotations
@@ -11,19 +11,38 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxsmooth.math.array import namespace, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
 from jaxsmooth.math.range import Range, enclose
-from jaxsmooth.program.exponentials import CROSS_ENTROPY
+from jaxsmooth.program.evaluate import bind
+from jaxsmooth.program.graph import Equation
+from jaxsmooth.program.log_probabilities import CROSS_ENTROPY, LOG_PROBABILITY
 from jaxsmooth.rules.composites import LogSoftmaxRule
 from jaxsmooth.rules.registry import Local, Rule, define, rule_of
 
 
-class CrossEntropyRule(Rule):
-    """-log_softmax(x), picked by the steps."""
+class LogProbabilityRule(Rule):
+    """log_softmax(x), picked by the steps."""
 
     def __init__(self) -> None:
         self.whole = LogSoftmaxRule()
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        # The logarithm of a probability that is 0 in its type has no derivative.
+        (result,), params = equation.outputs, equation.params
+        if "fraction" not in params:
+            return None
+
+        def compute(x: Any, *indices: Any) -> Any:
+            value, rest = jax.nn.log_softmax(x, params["axes"]), iter(indices)
+            for step in params["steps"]:
+                (value,) = bind(step, [value, *(next(rest) for _ in step.inputs[1:])])
+            return value.astype(result.dtype)
+
+        return compute
 
     def _inner(self, eq: Local) -> Local:
         return eq.view(eq.ranges[:1], (0,))
@@ -55,12 +74,12 @@ class CrossEntropyRule(Rule):
         return [whole, *self._steps(eq, whole, push)][-1]
 
     def range(self, eq: Local) -> list[Range]:
-        r = self._ranges(eq, lambda rule, local: None)
-        gains, rest, radius = r.gains, r.rest, r.radius
-        lo, hi = -r.hi, -r.lo
-        return [
-            enclose(eq.radii, namespace(lo).maximum(lo, 0.0), hi, -r.center, gains, rest, radius)
-        ]
+        return [self._ranges(eq, lambda rule, local: None)]
+
+    def leaves_domain(self, eq: Local) -> bool:
+        found: list[bool] = []
+        self._ranges(eq, lambda rule, local: found.append(rule.leaves_domain(local)))
+        return any(found)
 
     def _picked(self, eq: Local, m: Magnitude | None) -> Magnitude | None:
         """A magnitude of the shape of x, of the entries that are picked."""
@@ -82,6 +101,8 @@ class CrossEntropyRule(Rule):
         (whole,) = self.whole.first_order(self._inner(eq), [m])
         picked = self._picked(eq, whole)
         assert picked is not None
+        if not eq.params["single"]:
+            return [picked]
         jointly = up(math.sqrt(2) * m.norm, 2)
         xp = namespace(jointly, picked.norm)
         return [tighten(picked.entries, xp.minimum(picked.norm, jointly))]
@@ -93,10 +114,17 @@ class CrossEntropyRule(Rule):
         if m is None:
             return [None]
         inner = self._inner(eq)
-        pairs = up(0.5 * crossed(self.whole.peaks(inner, m), m.norm))
-        totals = up(0.5 * times(m.norm[:, None], m.norm[None, :]), 2)
         (whole,) = self.whole.second_order(inner, [m])
-        if whole is None or whole.entries is None:
+        assert whole is not None
+        totals = None
+        if eq.params["single"]:
+            pairs = up(0.5 * crossed(self.whole.peaks(inner, m), m.norm))
+            totals = up(0.5 * times(m.norm[:, None], m.norm[None, :]), 2)
+        else:
+            unit = self._picked(eq, Magnitude(None, np.ones(1)))
+            assert unit is not None
+            pairs = up(times(unit.norm[0], whole.pairs))
+        if whole.entries is None:
             return [Response(pairs, None, totals)]
         # The same number for every entry of a slice: that of logsumexp.
         xp = namespace(whole.entries)
@@ -106,4 +134,17 @@ class CrossEntropyRule(Rule):
                          else picked.entries[0], totals)]  # fmt: skip
 
 
+class CrossEntropyRule(LogProbabilityRule):
+    """-log_softmax(x), picked by the steps."""
+
+    def range(self, eq: Local) -> list[Range]:
+        (r,) = super().range(eq)
+        gains, rest, radius = r.gains, r.rest, r.radius
+        lo, hi = -r.hi, -r.lo
+        return [
+            enclose(eq.radii, namespace(lo).maximum(lo, 0.0), hi, -r.center, gains, rest, radius)
+        ]
+
+
+define(LogProbabilityRule(), LOG_PROBABILITY)
 define(CrossEntropyRule(), CROSS_ENTROPY)
