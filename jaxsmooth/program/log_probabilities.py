@@ -9,9 +9,10 @@ What is picked of every slice, or summed along it, has smaller derivatives than 
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jax.extend.core import Primitive
@@ -52,14 +53,16 @@ def log_probabilities(
     return rewritten(_REWRITES, equations, outputs, known)
 
 
-def _made_by(producers: Producers, *keys: Primitive) -> Any:
-    """Whether an atom is the result of an equation of one of these keys."""
+def _made_by(atom: Atom, producers: Producers) -> Equation | None:
+    return producers.get(atom) if isinstance(atom, Value) else None
 
-    def test(atom: Atom) -> bool:
-        equation = producers.get(atom) if isinstance(atom, Value) else None
-        return equation is not None and equation.primitive in keys
 
-    return test
+def _is_whole(equation: Equation | None) -> bool:
+    """Whether an equation computes all of log softmax(x)."""
+    if equation is None:
+        return False
+    whole = equation.primitive is LOG_PROBABILITY and not equation.params["steps"]
+    return whole or equation.primitive is LOG_SOFTMAX
 
 
 def _of(
@@ -76,7 +79,12 @@ def _logarithm(
 ) -> list[Equation] | None:
     """Logarithms of entries of a softmax."""
     (operand,) = equation.inputs
-    picked = entries(operand, producers, known, _made_by(producers, SOFTMAX))
+
+    def is_softmax(atom: Atom) -> bool:
+        made = _made_by(atom, producers)
+        return made is not None and made.primitive is SOFTMAX
+
+    picked = entries(operand, producers, known, is_softmax)
     if picked is None:
         return None
     fraction = producers[picked.origin]  # type: ignore[index]
@@ -91,13 +99,21 @@ def _pick(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
     """One entry of every slice of a log_softmax."""
-    within = {**producers, equation.outputs[0]: equation}
-    picked = entries(equation.outputs[0], within, known, _made_by(producers, LOG_SOFTMAX))
+    within = ChainMap({equation.outputs[0]: equation}, cast(dict[Value, Equation], producers))
+    picked = entries(
+        equation.outputs[0], within, known, lambda atom: _is_whole(_made_by(atom, producers))
+    )
     if picked is None:
         return None
     whole = producers[picked.origin]  # type: ignore[index]
     (x,), axes = whole.inputs, whole.params["axes"]
-    return _of(picked, x, axes, LOG_PROBABILITY, equation) if picked.are_single(axes) else None
+    if not picked.are_single(axes):
+        return None
+    return _of(picked, x, axes, LOG_PROBABILITY, equation, **_fraction(whole))
+
+
+def _fraction(whole: Equation) -> dict[str, Any]:
+    return {"fraction": True} if "fraction" in whole.params else {}
 
 
 def _cross_entropy(
@@ -132,9 +148,8 @@ def _expectation(
         return None
     if any(not _picks_once(y, axes, producers, known) for y in chosen):
         return None
-    params = {"axes": axes, "weights": np.broadcast_to(weights, x.shape)}
-    if "fraction" in whole.params:
-        params |= {"fraction": True}
+    weights = np.broadcast_to(weights, x.shape)
+    params = {"axes": axes, "weights": weights, **_fraction(whole)}
     result = replace(equation, primitive=EXPECTATION, params=params, inputs=(x, *chosen), eqn=None)
     if set(axes) == set(summed):
         return [result]
@@ -160,8 +175,7 @@ def _multiple(
         equation = producer(atom, producers)
         if equation is None:
             return None
-        whole = equation.primitive is LOG_PROBABILITY and not equation.params["steps"]
-        if whole or equation.primitive is LOG_SOFTMAX:
+        if _is_whole(equation):
             finite = np.all(np.isfinite(weights))
             return (equation, weights, unknown) if finite and len(unknown) <= 1 else None
         if equation.primitive is p.neg_p:

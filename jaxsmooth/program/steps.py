@@ -141,6 +141,8 @@ def _stable(
         return [("softplus", inner[1], ())]
     if name == "log" and exponent(operands[0]) is not None:
         return [("softplus", (exponent(operands[0]),), ())]
+    if name == "log1p" and inner[0] == "neg" and step(inner[1][0])[0] == "logistic":
+        return [("softplus", step(inner[1][0])[1], ()), ("neg", (before + 1,), ())]
     if name == "log" and inner[0] == "logistic":
         return [
             ("neg", inner[1], ()),

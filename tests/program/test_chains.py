@@ -28,6 +28,7 @@ SMOOTH = {
     "logistic by its odds": lambda x: jnp.exp(2 * x) / (1 + jnp.exp(2 * x)),
     "logarithm of the logistic function": lambda x: jnp.log(jax.nn.sigmoid(x)),
     "logarithm of its complement": lambda x: jnp.log(1 - jax.nn.sigmoid(2 * x)),
+    "logarithm of its complement, log1p": lambda x: jnp.log1p(-jax.nn.sigmoid(x)),
     "cross-entropy by hand": lambda x: (
         -0.3 * jnp.log(jax.nn.sigmoid(x)) - 0.7 * jnp.log(1 - jax.nn.sigmoid(x))
     ),

@@ -11,7 +11,7 @@ from jaxsmooth import box, smooth
 from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from jaxsmooth.program.graph import trace
 from jaxsmooth.program.normal import normalise
-from tests.rules.sampling import Ball, Box, analysed, check, close
+from tests.rules.sampling import Box, analysed, check
 
 
 def keys(f, *shapes):
@@ -84,36 +84,3 @@ DIFFERENT = {
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_what_only_resembles_them(name):
     check(DIFFERENT[name], Box((3, 4), -1.5, 1.0), points=60)
-
-
-PICKED = {
-    "one entry": lambda x: jax.nn.logsumexp(x, 1) - x[:, 2],
-    "integer labels": lambda x: (
-        jax.nn.logsumexp(x, 1) - jnp.take_along_axis(x, np.array([[0], [3], [1]]), 1)[:, 0]
-    ),
-    "vmapped": jax.vmap(lambda x: jax.nn.logsumexp(x) - x[1]),
-    "kept axes": lambda x: jax.nn.logsumexp(x, 1, keepdims=True) - x[:, 1:2],
-}
-
-
-@pytest.mark.parametrize("name", PICKED)
-def test_cross_entropy(name):
-    """The gradient is softmax minus a unit vector: √2, not 2."""
-    found = check(PICKED[name], Ball((3, 4), 60.0), points=60)
-    assert close(found.lipschitz, 2**0.5)
-    assert close(found.smoothness, 0.5)
-
-
-def test_cross_entropy_of_unknown_labels():
-    from jaxsmooth import analyze, anything, ball
-
-    def f(x, label):
-        return jnp.sum(jax.nn.logsumexp(x, 1) - jnp.take_along_axis(x, label[:, None], 1)[:, 0])
-
-    x, label = np.zeros((3, 4), np.float32), np.zeros(3, np.int32)
-    found = analyze(f, (ball(60.0), anything()))(x, label)
-    assert close(found.lipschitz, 6**0.5, 1e-6)
-
-
-def test_several_entries_of_one_slice():
-    check(lambda x: jax.nn.logsumexp(x) - x[1:], Ball((4,), 3.0), points=60)
