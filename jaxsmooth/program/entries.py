@@ -69,13 +69,10 @@ def _picked(equation: Equation, producers: Producers, known: Mapping[Value, Any]
 
     None for the axes along which entries are picked.
     """
-    primitive, params = equation.primitive, equation.params
-    if primitive in (p.slice_p, p.dynamic_slice_p):
-        if primitive is p.slice_p and params["strides"] is not None:
-            return None
+    if equation.primitive in (p.slice_p, p.dynamic_slice_p):
         operand, shape = equation.inputs[0].shape, equation.outputs[0].shape
         return tuple(a if n == operand[a] else None for a, n in enumerate(shape))
-    if primitive is p.gather_p:
+    if equation.primitive is p.gather_p:
         return _gathered(equation, producers, known)
     return moved(equation)
 

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,6 +41,14 @@ from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.registry import Local, Rule, define
+
+
+def logarithms(x: Any, axes: tuple[int, ...]) -> Any:
+    """log_softmax(x), in no shorter type than float32.
+
+    The logarithm of a short fraction has a smaller rounding error than a short logarithm.
+    """
+    return jax.nn.log_softmax(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axes)
 
 
 def _exponentials(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:

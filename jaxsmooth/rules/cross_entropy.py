@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxsmooth.math.array import namespace, times, up
@@ -20,7 +19,7 @@ from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.evaluate import bind
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.log_probabilities import CROSS_ENTROPY, LOG_PROBABILITY
-from jaxsmooth.rules.composites import LogSoftmaxRule
+from jaxsmooth.rules.composites import LogSoftmaxRule, logarithms
 from jaxsmooth.rules.registry import Local, Rule, define, rule_of
 
 
@@ -37,7 +36,7 @@ class LogProbabilityRule(Rule):
             return None
 
         def compute(x: Any, *indices: Any) -> Any:
-            value, rest = jax.nn.log_softmax(x, params["axes"]), iter(indices)
+            value, rest = logarithms(x, params["axes"]), iter(indices)
             for step in params["steps"]:
                 (value,) = bind(step, [value, *(next(rest) for _ in step.inputs[1:])])
             return value.astype(result.dtype)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +19,7 @@ from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.log_probabilities import EXPECTATION
-from jaxsmooth.rules.composites import LogSoftmaxRule
+from jaxsmooth.rules.composites import LogSoftmaxRule, logarithms
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -37,8 +36,8 @@ class ExpectationRule(Rule):
             return None
 
         def compute(x: Any, *chosen: Any) -> Any:
-            terms = jax.nn.log_softmax(x, params["axes"]) * np.asarray(params["weights"], x.dtype)
-            for y in chosen:
+            terms = logarithms(x, params["axes"])
+            for y in (np.asarray(params["weights"], terms.dtype), *chosen):
                 terms = terms * y
             return jnp.sum(terms, params["axes"]).astype(result.dtype)
 

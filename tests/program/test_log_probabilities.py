@@ -40,6 +40,9 @@ SINGLE = {
     ),
     "of a fraction, a slice": lambda x: -jnp.log(jax.nn.softmax(x, 1)[:, 1]),
     "of the logarithm of a fraction": lambda x: jnp.log(jax.nn.softmax(x))[ROWS, LABELS],
+    "of a fraction, a slice of steps": lambda x: jnp.log(
+        jax.lax.slice(jax.nn.softmax(x), (0, 1), (3, 2), (1, 1))
+    ),
     "by hand": lambda x: jnp.log((jnp.exp(x) / jnp.exp(x).sum(1, keepdims=True))[:, 3]),
     "a sum": lambda x: jnp.sum(ONE_HOT * jax.nn.log_softmax(x), -1),
     "a sum of a fraction's": lambda x: jnp.sum(-ONE_HOT * jnp.log(jax.nn.softmax(x)), -1),
