@@ -70,6 +70,15 @@ def _evaluate(function: Piecewise, value: Any) -> Any:
     return jax.jit(function.evaluate)(value).astype(value.dtype)
 
 
+def _working(equation: Equation, value: Any) -> Any:
+    """The variable, behind a barrier, in a type that holds both it and the result.
+
+    Conversions between the two are steps of the function like others.
+    """
+    value = jax.lax.optimization_barrier(value)
+    return value.astype(jnp.promote_types(value.dtype, equation.outputs[0].dtype))
+
+
 def is_located(region: Equation) -> bool:
     """Whether all kinks of a region could be found."""
     return _function(region).located
@@ -138,8 +147,8 @@ class UnivariateRule(KinkRule):
         # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
         if not any(map(_doubtful, _steps(equation))):
             return None
-        function = _function(equation)
-        return lambda value: _evaluate(function, jax.lax.optimization_barrier(value))
+        function, (result,) = _function(equation), equation.outputs
+        return lambda value: _evaluate(function, _working(equation, value)).astype(result.dtype)
 
     def kinks(self, eq: Local) -> tuple[Seam, ...]:
         """Kinks in the hull of the variable's range."""
@@ -307,14 +316,14 @@ class UnivariateRule(KinkRule):
         function = self.function(eq)
 
         def compute(mu: Array, value: Any) -> Any:
-            value = jax.lax.optimization_barrier(value)
+            value = _working(eq.equation, value)
             result = _evaluate(function, value)
             for k in kinks:
                 tie = _tie(function, k)
                 distance = value - np.asarray(k.location, value.dtype)
                 correction = kernel.correction(distance, mu / size, tie)
                 result = result + np.asarray(k.jump, value.dtype) * correction
-            return result
+            return result.astype(eq.equation.outputs[0].dtype)
 
         return Site(
             active,

@@ -82,3 +82,31 @@ def test_whole_arguments_that_do_not_fit(f, values):
         value = np.asarray(f(labels + away))
         assert np.all(lo <= value)
         assert np.all(value + 1 <= hi)
+
+
+MIXED = {
+    "short result": lambda x, short: jax.nn.relu(x - 0.1).astype(short) * (2 * x).astype(short),
+    "long result": lambda x, short: (
+        jax.nn.relu(x.astype(short).astype(x.dtype) - 0.1) * (2 * x.astype(short)).astype(x.dtype)
+    ),
+    "of probabilities": lambda x, short: (
+        jax.nn.relu(jax.nn.softmax(x).astype(short) - 0.1) * jax.nn.log_softmax(x).astype(short)
+    ),
+    "of short probabilities": lambda x, short: (
+        jax.nn.relu(jax.nn.softmax(x.astype(short)).astype(x.dtype) - 0.1)
+        * jax.nn.log_softmax(x.astype(short))
+    ),
+}
+
+
+@pytest.mark.parametrize("short", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("f", MIXED.values(), ids=MIXED.keys())
+def test_types_of_functions_of_one_variable(f, short):
+    """The variable and the result of one function may have different types."""
+    f_eps = jaxsmooth.smooth(lambda x: f(x, short), 0.05, box(-3.0, 3.0))
+    x = jnp.array([1.0, -2.0, 0.3])
+    found, exact = f_eps(x), f(x, short)
+    assert len(f_eps.certificate(x).sites) == 1
+    assert found.dtype == exact.dtype
+    # Rounded to the short type, of numbers up to 6.
+    np.testing.assert_allclose(found.astype(float), exact.astype(float), atol=0.05 + 6 / 256)
