@@ -39,7 +39,8 @@ BESIDE_POLE = 2.0**-12  # distance from a pole below which cells may be wider
 RELAXED = 2.0**-5  # what their widths count for
 SPARSE = 2.0**-5  # relative width of cells where f is undefined
 MOST_ROUNDS = 90
-FEW = 8  # parts of the room that is left, of which one is used at a time
+FEW = 8  # parts of the room that is left, of which one is used at a time,
+LEAST = MOST_CELLS // 64  # but no fewer cells: every round takes time
 MOST_ISOLATED = 256  # undecided cells a few units wide
 
 
@@ -266,7 +267,8 @@ def _worst(excess: np.ndarray, tolerance: float, most: int) -> np.ndarray:
     """
     chosen = excess > tolerance
     if chosen.sum() > most:
-        chosen[np.argsort(-excess, kind="stable")[-(-max(most, 0) // FEW) :]] = False
+        few = max(0, min(most, max(most // FEW, LEAST)))
+        chosen[np.argsort(-excess, kind="stable")[few:]] = False
     return chosen
 
 
