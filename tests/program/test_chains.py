@@ -33,7 +33,7 @@ SMOOTH = {
         -0.3 * jnp.log(jax.nn.sigmoid(x)) - 0.7 * jnp.log(1 - jax.nn.sigmoid(x))
     ),
     "axes of length one": lambda x: jnp.log(1 + (x[:, None] ** 2)[None])[0, :, 0],
-    "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z**2 * jnp.tanh(z)))(x),
+    "derivative inside": lambda x: jax.grad(lambda z: jnp.sum(z * jnp.sin(z)))(x),
 }
 
 
@@ -48,7 +48,7 @@ WIDE = [
     "softplus by hand", "softplus by log1p", "logistic by hand", "logistic by its odds",
     "logarithm of the logistic function", "log(1 + x²)", "exp(-x²)", "tanh²",
 ]  # fmt: skip
-INTERVALS = [(name, 2.0) for name in SMOOTH] + [(name, end) for name in WIDE for end in (20, 80)]
+INTERVALS = [(name, 2.0) for name in SMOOTH] + [(name, 80.0) for name in WIDE]
 
 
 @pytest.mark.parametrize(("name", "end"), INTERVALS)
