@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, real, tiny, up
+from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, real, times, tiny, up
 
 
 class Radii(Protocol):
@@ -172,6 +172,51 @@ def enclose(
     hi = xp.minimum(hi, up(center + ball))
     ball = xp.minimum(ball, norm2(up(xp.maximum(hi - center, center - lo))))
     return Range(lo, hi, center, ball, gains, rest, size)
+
+
+class Near(Protocol):
+    """How far a variable is from its center; see the attributes of `Range`."""
+
+    @property
+    def radius(self) -> Array:
+        """Bound of the distance."""
+        ...
+
+    @property
+    def gains(self) -> Array:
+        """Part of it by leaf of the arguments."""
+        ...
+
+    @property
+    def rest(self) -> Array:
+        """Part of it that no leaf accounts for."""
+        ...
+
+
+def lipschitz_image(
+    radii: Radii,
+    x: Near,
+    slope: Array,
+    lo: Array,
+    hi: Array,
+    center: Array,
+    rounding: Array,
+    size: Any = np.inf,
+) -> Range:
+    """The range of what a function of x computes.
+
+    Args:
+      radii: sets of the arguments.
+      x: its operand.
+      slope: a Lipschitz constant of the function.
+      lo, hi: elementwise bounds.
+      center: its value at the operand's center, but for
+      rounding: a bound of the 2-norm of the error.
+      size: a bound of the 2-norm of values, if one is known.
+    """
+    gains = up(times(slope, x.gains))
+    rest, radius = (up(times(slope, part) + rounding, 2) for part in (x.rest, x.radius))
+    return enclose(radii, lo, hi, center, gains, rest, radius, size)
 
 
 def within(

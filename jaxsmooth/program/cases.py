@@ -24,7 +24,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.program.complex_structure import STACK
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
-from jaxsmooth.program.layout import Producers, bare, origin, producer
+from jaxsmooth.program.layout import Producers, bare, made_by, origin, producer
 from jaxsmooth.program.simplify import uniform
 
 # All types count as far.
@@ -107,7 +107,7 @@ def _parts(
     """The slices of stacked truth values along an axis; None if they are not found."""
     if atom.dtype != np.bool_:
         return None
-    made = producers.get(atom) if isinstance(atom, Value) else None
+    made = made_by(atom, producers)
     if made is None or made.primitive not in (STACK, p.concatenate_p):
         return None
     stacks = made.primitive is STACK

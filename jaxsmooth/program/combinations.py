@@ -16,6 +16,7 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Value, live
+from jaxsmooth.program.layout import made_by
 from jaxsmooth.program.simplify import numbers
 
 COMBINATION = Primitive("combination")
@@ -46,22 +47,22 @@ def _recognise(
     return equation
 
 
-def _made_by(primitive: Any, atom: Atom, producers: dict[Value, Equation]) -> Sequence[Atom]:
+def _operands(primitive: Any, atom: Atom, producers: dict[Value, Equation]) -> Sequence[Atom]:
     """Operands of the equation that makes the atom, if it is of this primitive."""
-    producer = producers.get(atom) if isinstance(atom, Value) else None
-    return producer.inputs if producer is not None and producer.primitive is primitive else ()
+    made = made_by(atom, producers)
+    return made.inputs if made is not None and made.primitive is primitive else ()
 
 
 def _weighted(
     x: Atom, y: Atom, producers: dict[Value, Equation], known: dict[Value, Any]
 ) -> tuple[Atom, Atom, Atom] | None:
     """(z, a, b) of x = (1 - z)·a and y = z·b."""
-    first, second = (_made_by(p.mul_p, v, producers) for v in (x, y))
+    first, second = (_operands(p.mul_p, v, producers) for v in (x, y))
     for weight, a in (first, first[::-1]) if first else ():
         for other, b in (second, second[::-1]) if second else ():
             if _rest(weight, other, known):
                 return other, a, b
-        one, z = _made_by(p.sub_p, weight, producers) or (None, None)
+        one, z = _operands(p.sub_p, weight, producers) or (None, None)
         if z is None or not _is_one(one, known):
             continue
         for other, b in (second, second[::-1]) if second else ():
@@ -72,9 +73,9 @@ def _weighted(
 
 def _moved(x: Atom, y: Atom, producers: dict[Value, Equation]) -> tuple[Atom, Atom, Atom] | None:
     """(z, a, b) of x = a and y = z·(b - a)."""
-    product = _made_by(p.mul_p, y, producers)
+    product = _operands(p.mul_p, y, producers)
     for z, way in (product, product[::-1]) if product else ():
-        b, a = _made_by(p.sub_p, way, producers) or (None, None)
+        b, a = _operands(p.sub_p, way, producers) or (None, None)
         if b is not None and a is x:
             return z, x, b
     return None

@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Value
-from jaxsmooth.program.layout import Axes, Producers, long_axes, moved, without
+from jaxsmooth.program.layout import Axes, Producers, long_axes, made_by, moved, without
 from jaxsmooth.program.simplify import numbers
 
 
@@ -54,7 +54,7 @@ def entries(
     chain: list[Equation] = []
     layout: Axes = tuple(range(len(atom.shape)))
     while not wanted(atom):
-        equation = producers.get(atom) if isinstance(atom, Value) else None
+        equation = made_by(atom, producers)
         step = None if equation is None else _picked(equation, producers, known)
         if equation is None or step is None:
             return None
@@ -85,8 +85,10 @@ def _gathered(equation: Equation, producers: Producers, known: Mapping[Value, An
     whole = iter(a for a in range(len(operand.shape)) if a not in gone)
     places = dict(zip(numbering.start_indices_batching_dims, batching, strict=True))
     for position, axis in enumerate(numbering.start_index_map):
+        if axis not in numbering.collapsed_slice_dims:
+            continue
         place = _counting(indices, position, operand.shape[axis], producers, known)
-        if axis in numbering.collapsed_slice_dims and place is not None:
+        if place is not None:
             places.setdefault(place, axis)
     # The axes of the indices but the last, in order, are the result's other axes.
     ahead = iter(range(len(indices.shape) - 1))
@@ -121,7 +123,7 @@ def _at(
     array = numbers(indices, known)
     if array is not None:
         return array[..., position]
-    joined = producers.get(indices) if isinstance(indices, Value) else None
+    joined = made_by(indices, producers)
     if joined is None or joined.primitive is not p.concatenate_p:
         return None
     if joined.params["dimension"] != len(indices.shape) - 1:

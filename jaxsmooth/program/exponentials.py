@@ -41,6 +41,7 @@ from jaxsmooth.program.layout import (
 from jaxsmooth.program.simplify import numbers, uniform
 
 SOFTMAX = Primitive("softmax")
+"""``weighed`` tells that its operand is not the program's: logarithms of weights are added."""
 LOG_SOFTMAX = Primitive("log_softmax")
 LOGSUMEXP = Primitive("logsumexp")
 
@@ -72,6 +73,7 @@ def rewritten(
     producers: dict[Value, Equation] = {}
     result: list[Equation] = []
     for equation in equations:
+        producers.update(dict.fromkeys(equation.outputs, equation))
         rewrite, made = rewrites.get(equation.primitive), None
         if rewrite is not None and jnp.issubdtype(equation.outputs[0].dtype, jnp.floating):
             made = rewrite(equation, producers, known)
@@ -82,9 +84,10 @@ def rewritten(
 
 
 def _along(
-    equation: Equation, key: Primitive, operand: Atom, axes: tuple[int, ...]
+    equation: Equation, key: Primitive, operand: Atom, axes: tuple[int, ...], **params: Any
 ) -> list[Equation]:
-    return [replace(equation, primitive=key, params={"axes": axes}, inputs=(operand,), eqn=None)]
+    params |= {"axes": axes}
+    return [replace(equation, primitive=key, params=params, inputs=(operand,), eqn=None)]
 
 
 def _sum(atom: Atom, producers: Producers) -> tuple[Atom, tuple[int, ...], Axes] | None:
@@ -236,8 +239,8 @@ def _fraction(
         return None
     added, z = _plus_log(z, summed[1], equation, producers, known)
     producers = {**producers, **{e.outputs[0]: e for e in added}} if added else producers
-    (made,) = _along(equation, SOFTMAX, _unshifted(z, axes, producers), axes)
-    return [*added, replace(made, params=made.params | {"weighed": True}) if added else made]
+    weighed = {"weighed": True} if added else {}
+    return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes, **weighed)]
 
 
 def _log_of_sum(

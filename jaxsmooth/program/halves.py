@@ -30,7 +30,7 @@ from jaxsmooth.program.graph import (
     Value,
     equations_of,
 )  # fmt: skip
-from jaxsmooth.program.layout import is_identity
+from jaxsmooth.program.layout import is_identity, made_by
 from jaxsmooth.program.match import OF_NUMBERS
 
 _TOLD_BY = {p.gt_p: True, p.ge_p: True, p.lt_p: False, p.le_p: False}
@@ -88,7 +88,7 @@ class _Finder:
 
     def _compared(self, which: Atom) -> tuple[Value, bool] | None:
         """(x, whether x > 0 makes it true) of a comparison with 0."""
-        equation = self.producers.get(which) if isinstance(which, Value) else None
+        equation = made_by(which, self.producers)
         if equation is None or equation.primitive not in _TOLD_BY:
             return None
         first, second = equation.inputs
@@ -116,7 +116,7 @@ class _Finder:
             return 1.0
         if self._number(atom) == 0:
             return 0.0
-        equation = self.producers.get(atom) if isinstance(atom, Value) else None
+        equation = made_by(atom, self.producers)
         if equation is None or equation.primitive is not p.mul_p:
             return None
         for first, w in (equation.inputs, equation.inputs[::-1]):

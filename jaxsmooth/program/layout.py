@@ -61,17 +61,21 @@ def bare(atom: Atom, producers: Producers) -> Atom:
     return atom
 
 
+def made_by(atom: Atom, producers: Producers) -> Equation | None:
+    """The equation that computes the atom."""
+    return producers.get(atom) if isinstance(atom, Value) else None
+
+
 def producer(atom: Atom, producers: Producers) -> Equation | None:
     """The equation that computes the bare atom."""
-    atom = bare(atom, producers)
-    return producers.get(atom) if isinstance(atom, Value) else None
+    return made_by(bare(atom, producers), producers)
 
 
 def origin(atom: Atom, producers: Producers) -> Origin:
     """The value that an atom spreads, transposes or gives unit axes to."""
     axes: Axes = tuple(range(len(atom.shape)))
     while True:
-        equation = producers.get(atom) if isinstance(atom, Value) else None
+        equation = made_by(atom, producers)
         step = None if equation is None else moved(equation)
         if equation is None or step is None:
             shape = atom.shape

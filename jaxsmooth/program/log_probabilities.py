@@ -9,10 +9,9 @@ What is picked of every slice, or summed along it, has smaller derivatives than 
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jax.extend.core import Primitive
@@ -27,7 +26,14 @@ from jaxsmooth.program.exponentials import (
     rewritten,
 )
 from jaxsmooth.program.graph import Atom, Equation, Value
-from jaxsmooth.program.layout import Producers, constant_along, long_axes, producer, without
+from jaxsmooth.program.layout import (
+    Producers,
+    constant_along,
+    long_axes,
+    made_by,
+    producer,
+    without,
+)
 from jaxsmooth.program.simplify import numbers
 
 LOG_PROBABILITY = Primitive("log_probability")
@@ -53,16 +59,27 @@ def log_probabilities(
     return rewritten(_REWRITES, equations, outputs, known)
 
 
-def _made_by(atom: Atom, producers: Producers) -> Equation | None:
-    return producers.get(atom) if isinstance(atom, Value) else None
-
-
-def _is_whole(equation: Equation | None) -> bool:
+def is_whole(equation: Equation) -> bool:
     """Whether an equation computes all of log softmax(x)."""
-    if equation is None:
-        return False
     whole = equation.primitive is LOG_PROBABILITY and not equation.params["steps"]
     return whole or equation.primitive is LOG_SOFTMAX
+
+
+def _entries_made(
+    atom: Atom,
+    producers: Producers,
+    known: Mapping[Value, Any],
+    wanted: Callable[[Equation], bool],
+) -> tuple[Entries, Equation] | None:
+    """The atom as entries of what a wanted equation computes, and that."""
+
+    def is_wanted(origin: Atom) -> bool:
+        made = made_by(origin, producers)
+        return made is not None and wanted(made)
+
+    picked = entries(atom, producers, known, is_wanted)
+    made = None if picked is None else made_by(picked.origin, producers)
+    return None if picked is None or made is None else (picked, made)
 
 
 def _of(
@@ -78,16 +95,12 @@ def _logarithm(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
     """Logarithms of entries of a softmax."""
-    (operand,) = equation.inputs
-
-    def is_softmax(atom: Atom) -> bool:
-        made = _made_by(atom, producers)
-        return made is not None and made.primitive is SOFTMAX
-
-    picked = entries(operand, producers, known, is_softmax)
-    if picked is None:
+    found = _entries_made(
+        equation.inputs[0], producers, known, lambda made: made.primitive is SOFTMAX
+    )
+    if found is None:
         return None
-    fraction = producers[picked.origin]  # type: ignore[index]
+    picked, fraction = found
     # The program does not compute what is added to the exponents in place of weights.
     if "weighed" in fraction.params:
         return None
@@ -99,13 +112,10 @@ def _pick(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
     """One entry of every slice of a log_softmax."""
-    within = ChainMap({equation.outputs[0]: equation}, cast(dict[Value, Equation], producers))
-    picked = entries(
-        equation.outputs[0], within, known, lambda atom: _is_whole(_made_by(atom, producers))
-    )
-    if picked is None:
+    found = _entries_made(equation.outputs[0], producers, known, is_whole)
+    if found is None:
         return None
-    whole = producers[picked.origin]  # type: ignore[index]
+    picked, whole = found
     (x,), axes = whole.inputs, whole.params["axes"]
     if not picked.are_single(axes):
         return None
@@ -175,7 +185,7 @@ def _multiple(
         equation = producer(atom, producers)
         if equation is None:
             return None
-        if _is_whole(equation):
+        if is_whole(equation):
             finite = np.all(np.isfinite(weights))
             return (equation, weights, unknown) if finite and len(unknown) <= 1 else None
         if equation.primitive is p.neg_p:

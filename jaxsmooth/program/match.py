@@ -21,7 +21,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.program.common import stops_last
 from jaxsmooth.program.equivalence import same_numbers, same_params, traced_once
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
-from jaxsmooth.program.layout import Producers
+from jaxsmooth.program.layout import Producers, made_by
 
 LOGADDEXP = Primitive("logaddexp")
 LENGTH = Primitive("length")
@@ -224,7 +224,7 @@ def _same_atom(
     if producer is None:
         bindings[wanted] = found
         return True
-    target = producers.get(found) if isinstance(found, Value) else None
+    target = made_by(found, producers)
     if target is None or not _same_equation(producer, target, reference, producers, bindings):
         return False
     if producer.outputs.index(wanted) != target.outputs.index(found):
@@ -235,7 +235,7 @@ def _same_atom(
 
 def _narrow(atom: Atom, producers: Producers) -> Atom:
     """The scalar that an array repeats, or the atom itself."""
-    equation = producers.get(atom) if isinstance(atom, Value) else None
+    equation = made_by(atom, producers)
     if equation is None or equation.primitive is not p.broadcast_in_dim_p:
         return atom
     return equation.inputs[0] if equation.inputs[0].shape == () else atom

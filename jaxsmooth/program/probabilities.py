@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from jax.extend.core import primitives as p
 
-from jaxsmooth.program.exponentials import LOG_SOFTMAX, SOFTMAX
+from jaxsmooth.program.exponentials import SOFTMAX
 from jaxsmooth.program.graph import Atom, Equation, Value
-from jaxsmooth.program.log_probabilities import LOG_PROBABILITY
+from jaxsmooth.program.log_probabilities import is_whole
 
 _Slices = tuple[Atom, tuple[int, ...]]
 
@@ -29,8 +29,7 @@ class Probabilities:
         """Note what an equation computes, if it is a softmax or the logarithm of one."""
         if equation.primitive is SOFTMAX:
             self._fractions[equation.outputs[0]] = equation
-        whole = equation.primitive is LOG_PROBABILITY and not equation.params["steps"]
-        if whole or equation.primitive is LOG_SOFTMAX:
+        if is_whole(equation):
             self._logarithms.setdefault(_slices(equation), equation.outputs[0])
 
     def exponential(self, value: Value) -> Equation | None:

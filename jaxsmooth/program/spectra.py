@@ -22,6 +22,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.program import simplify
 from jaxsmooth.program.complex_functions import DOT, PRODUCT
 from jaxsmooth.program.graph import Atom, Equation, Value, live
+from jaxsmooth.program.layout import made_by
 
 Sources = list[tuple[int, int]]
 """Operands that D scales, with the axis of the frequencies; the others stay as they are."""
@@ -82,7 +83,7 @@ class _Finder:
         return self.made[key]
 
     def _scaled(self, atom: Atom, axis: int, length: int) -> Value | None:
-        equation = self.producers.get(atom) if isinstance(atom, Value) else None
+        equation = made_by(atom, self.producers)
         if equation is None or len(equation.outputs) != 1:
             return None
         params, inputs = equation.params, equation.inputs

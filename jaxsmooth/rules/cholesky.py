@@ -33,7 +33,7 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, up
 from jaxsmooth.math.inverse import Inverses, spectral_norms
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, lipschitz_image
 from jaxsmooth.program.factors import CHOLESKY
 from jaxsmooth.rules.determinants import OfMatrices
 from jaxsmooth.rules.matrices import System, definite, lengths
@@ -112,12 +112,7 @@ class CholeskyRule(OfMatrices):
         largest = xp.max(up(times(slope, root)), initial=0.0)
         rounding = up(times(largest, norm2(off)))
         lo, hi, factor = (x.reshape(eq.ranges[0].shape) for x in (lo, hi, factor))
-        found = enclose(
-            eq.radii, lo, hi, factor,
-            up(times(largest, system.gains)),
-            up(times(largest, system.rest) + rounding, 2),
-            up(times(largest, system.radius) + rounding, 2),
-        )  # fmt: skip
+        found = lipschitz_image(eq.radii, system, largest, lo, hi, factor, rounding)  # fmt: skip
         # ‖L⁻¹‖² = ‖S⁻¹‖, for those who divide by it.
         found.memo["inverses"] = up(xp.sqrt(inverses.norms), 2)
         return [found]

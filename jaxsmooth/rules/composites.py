@@ -34,21 +34,13 @@ from jaxsmooth.math.magnitude import (
     scale,
     tighten,
 )
-from jaxsmooth.math.range import Range, enclose, within
+from jaxsmooth.math.range import Range, enclose, lipschitz_image, within
 from jaxsmooth.math.scalar import FACTS, softplus
 from jaxsmooth.program.exponentials import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.match import LOGADDEXP
 from jaxsmooth.rules.elementwise import magnitude_of
 from jaxsmooth.rules.registry import Local, Rule, define
-
-
-def logarithms(x: Any, axes: tuple[int, ...]) -> Any:
-    """log_softmax(x), in no shorter type than float32.
-
-    The logarithm of a short fraction has a smaller rounding error than a short logarithm.
-    """
-    return jax.nn.log_softmax(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axes)
 
 
 def _exponentials(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -129,6 +121,11 @@ class AlongAxes(Rule):
         """Slice norms of all perturbations jointly, kept dimensions."""
         return None if m.entries is None else norm2(self.slice_norms(eq, m), 0)
 
+    def log_odds(self, eq: Local) -> tuple[Array, Array]:
+        """Bounds of the logits of softmax's entries."""
+        (x,) = eq.ranges
+        return eq.once("log odds", lambda: _log_odds(x.lo, x.hi, self.axes(eq)))
+
     def refuse_empty(self, eq: Local) -> None:
         """Refuse slices of which a mask leaves nothing: softmax is 0/0 there."""
         (x,) = eq.ranges
@@ -139,17 +136,14 @@ class AlongAxes(Rule):
             )
 
 
+def of_slices(eq: Local, kept: Array) -> Array:
+    """Numbers of the slices, dimensions kept, in the result's shape; axes before stay."""
+    ahead = kept.ndim - len(eq.ranges[0].shape)
+    return kept.reshape(kept.shape[:ahead] + tuple(eq.equation.outputs[0].shape))
+
+
 class LogsumexpRule(AlongAxes):
     """log Σ exp(x) along axes."""
-
-    def _shaped(self, eq: Local, kept: Array) -> Array:
-        return kept.reshape(kept.shape[: kept.ndim - self._rank(eq)] + self._result(eq))
-
-    def _rank(self, eq: Local) -> int:
-        return len(eq.ranges[0].shape)
-
-    def _result(self, eq: Local) -> tuple[int, ...]:
-        return tuple(eq.equation.outputs[0].shape)
 
     def range(self, eq: Local) -> list[Range]:
         (x,), axes = eq.ranges, self.axes(eq)
@@ -157,7 +151,7 @@ class LogsumexpRule(AlongAxes):
         below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
         center = (below + above) / 2
         rounding = norm2(up(above - below))
-        lo, hi, center = (v.reshape(self._result(eq)) for v in (lo, hi, center))
+        lo, hi, center = (of_slices(eq, v) for v in (lo, hi, center))
         return [
             enclose(
                 eq.radii, lo, hi, center, x.gains, up(x.rest + rounding), up(x.radius + rounding)
@@ -174,7 +168,7 @@ class LogsumexpRule(AlongAxes):
             m.entries, axis=tuple(a + 1 for a in self.axes(eq)), keepdims=True
         )
         # Entries are below the largest one in the slice (p is a convex combination).
-        return [tighten(self._shaped(eq, largest), m.norm)]
+        return [tighten(of_slices(eq, largest), m.norm)]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -183,7 +177,7 @@ class LogsumexpRule(AlongAxes):
         if m is None:
             return [None]
         joint = self.joint(eq, m)
-        entries = None if joint is None else self._shaped(eq, up(0.5 * times(joint, joint), 3))
+        entries = None if joint is None else of_slices(eq, up(0.5 * times(joint, joint), 3))
         totals = up(0.5 * times(m.norm[:, None], m.norm[None, :]), 2)
         return [Response(up(0.5 * crossed(self.peaks(eq, m), m.norm)), entries, totals)]
 
@@ -195,9 +189,7 @@ class SoftmaxRule(AlongAxes):
         """Bounds of p."""
 
         def compute() -> tuple[Array, Array]:
-            (x,) = eq.ranges
-            low, high = _log_odds(x.lo, x.hi, self.axes(eq))
-            return FACTS["logistic"].range(low, high)
+            return FACTS["logistic"].range(*self.log_odds(eq))
 
         return eq.once("probabilities", compute)
 
@@ -259,25 +251,28 @@ def _centred(rule: AlongAxes, eq: Local, m: Magnitude, factor: Array) -> Array:
 class LogSoftmaxRule(AlongAxes):
     """x - log Σ exp(x) along axes."""
 
-    def _log_probabilities(self, lo: Array, hi: Array, axes: tuple[int, ...]):
+    def _log_probabilities(self, eq: Local) -> tuple[Array, Array]:
         # log p = -softplus(-logit).
-        low, high = _log_odds(lo, hi, axes)
+        low, high = self.log_odds(eq)
         upper, lower = _softplus(-low, True), _softplus(-high, False)
         return -upper, -lower
 
     def center(self, eq: Local) -> tuple[Array, Array]:
         """log_softmax at the center of the operand, and bounds of its rounding errors."""
-        (x,), axes = eq.ranges, self.axes(eq)
-        below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
-        center = x.center - (below + above) / 2
-        return center, up(above - below) + (abs(center) + abs(below)) * gamma(4, center)
+
+        def compute() -> tuple[Array, Array]:
+            (x,), axes = eq.ranges, self.axes(eq)
+            below, above = (_logsumexp(x.center, axes, u) for u in (False, True))
+            center = x.center - (below + above) / 2
+            return center, up(above - below) + (abs(center) + abs(below)) * gamma(4, center)
+
+        return eq.once("center", compute)
 
     def others(self, eq: Local) -> Array:
         """Upper bound of 1 - p."""
 
         def compute() -> Array:
-            (x,) = eq.ranges
-            low, _ = _log_odds(x.lo, x.hi, self.axes(eq))
+            low, _ = self.log_odds(eq)
             _, most = FACTS["logistic"].range(-low, -low)
             return namespace(most).minimum(most, 1.0)
 
@@ -285,22 +280,12 @@ class LogSoftmaxRule(AlongAxes):
 
     def range(self, eq: Local) -> list[Range]:
         self.refuse_empty(eq)
-        (x,), axes = eq.ranges, self.axes(eq)
-        lo, hi = self._log_probabilities(x.lo, x.hi, axes)
+        (x,) = eq.ranges
+        lo, hi = self._log_probabilities(eq)
         center, error = self.center(eq)
         rounding = norm2(error)
         factor = up(math.sqrt(self.count(eq)))
-        return [
-            enclose(
-                eq.radii,
-                lo,
-                hi,
-                center,
-                up(times(factor, x.gains)),
-                up(times(factor, x.rest) + rounding, 2),
-                up(times(factor, x.radius) + rounding, 2),
-            )
-        ]
+        return [lipschitz_image(eq.radii, x, factor, lo, hi, center, rounding)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -326,6 +311,35 @@ class LogSoftmaxRule(AlongAxes):
             return [Response(pairs, None)]
         entries = up(0.5 * times(joint, joint), 3)
         return [Response(pairs, namespace(entries).broadcast_to(entries, eq.ranges[0].shape))]
+
+
+class OfLogSoftmax(Rule):
+    """Base of what is made of log_softmax(x), with further operands that do not vary."""
+
+    def __init__(self) -> None:
+        self.whole = LogSoftmaxRule()
+
+    def inner(self, eq: Local) -> Local:
+        """The equation as one of x."""
+        return eq.once("inner", lambda: eq.view(eq.ranges[:1], (0,)))
+
+    def made(self, equation: Equation, logarithms: Any, *others: Any) -> Any:
+        """The result of the equation."""
+        raise NotImplementedError
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        # The logarithm of a probability that is 0 in its type has no derivative.
+        if "fraction" not in equation.params:
+            return None
+        (result,), axes = equation.outputs, equation.params["axes"]
+
+        def compute(x: Any, *others: Any) -> Any:
+            # The logarithm of a short fraction has a smaller rounding error than a short logarithm.
+            wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+            logarithms = jax.nn.log_softmax(wide, axes)
+            return self.made(equation, logarithms, *others).astype(result.dtype)
+
+        return compute
 
 
 def _softplus(x: Array, upper: bool) -> Array:

@@ -8,7 +8,7 @@ Both hold for all slices jointly, as long as no two entries are of one slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,77 +19,56 @@ from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.evaluate import bind
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.log_probabilities import CROSS_ENTROPY, LOG_PROBABILITY
-from jaxsmooth.rules.composites import LogSoftmaxRule, logarithms
+from jaxsmooth.rules.composites import OfLogSoftmax
 from jaxsmooth.rules.registry import Local, Rule, define, rule_of
 
 
-class LogProbabilityRule(Rule):
+class LogProbabilityRule(OfLogSoftmax):
     """log_softmax(x), picked by the steps."""
 
-    def __init__(self) -> None:
-        self.whole = LogSoftmaxRule()
+    def made(self, equation: Equation, logarithms: Any, *others: Any) -> Any:
+        value, indices = logarithms, iter(others)
+        for step in equation.params["steps"]:
+            (value,) = bind(step, [value, *(next(indices) for _ in step.inputs[1:])])
+        return value
 
-    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
-        # The logarithm of a probability that is 0 in its type has no derivative.
-        (result,), params = equation.outputs, equation.params
-        if "fraction" not in params:
-            return None
+    def _steps(self, eq: Local) -> list[tuple[Rule, Local, Range]]:
+        """The steps, with their rules and the ranges of their results."""
 
-        def compute(x: Any, *indices: Any) -> Any:
-            value, rest = logarithms(x, params["axes"]), iter(indices)
-            for step in params["steps"]:
-                (value,) = bind(step, [value, *(next(rest) for _ in step.inputs[1:])])
-            return value.astype(result.dtype)
+        def compute() -> list[tuple[Rule, Local, Range]]:
+            (current,), used = self.whole.range(self.inner(eq)), 1
+            found: list[tuple[Rule, Local, Range]] = []
+            for number, step in enumerate(eq.params["steps"]):
+                following = used + len(step.inputs) - 1
+                local = Local(
+                    step,
+                    eq.radii,
+                    eq.leaves,
+                    [current, *eq.ranges[used:following]],
+                    [None, *eq.known[used:following]],
+                    [eq.varies[0], *eq.varies[used:following]],
+                    eq.static.setdefault(("step", number), {}),
+                    kernel=eq.kernel,
+                )
+                used, rule = following, rule_of(step)
+                (current,) = rule.range(local)
+                found.append((rule, local, current))
+            return found
 
-        return compute
-
-    def _inner(self, eq: Local) -> Local:
-        return eq.view(eq.ranges[:1], (0,))
-
-    def _steps(
-        self, eq: Local, current: Range, push: Callable[[Rule, Local], None]
-    ) -> Iterator[Range]:
-        """Ranges of the results of the steps; ``push`` is called with each."""
-        used = 1
-        for number, step in enumerate(eq.params["steps"]):
-            following = used + len(step.inputs) - 1
-            local = Local(
-                step,
-                eq.radii,
-                eq.leaves,
-                [current, *eq.ranges[used:following]],
-                [None, *eq.known[used:following]],
-                [eq.varies[0], *eq.varies[used:following]],
-                eq.static.setdefault(("step", number), {}),
-                kernel=eq.kernel,
-            )
-            used, rule = following, rule_of(step)
-            (current,) = rule.range(local)
-            push(rule, local)
-            yield current
-
-    def _ranges(self, eq: Local, push: Callable[[Rule, Local], None]) -> Range:
-        (whole,) = self.whole.range(self._inner(eq))
-        return [whole, *self._steps(eq, whole, push)][-1]
+        return eq.once("steps", compute)
 
     def range(self, eq: Local) -> list[Range]:
-        return [self._ranges(eq, lambda rule, local: None)]
+        steps = self._steps(eq)
+        return [steps[-1][-1]] if steps else self.whole.range(self.inner(eq))
 
     def leaves_domain(self, eq: Local) -> bool:
-        found: list[bool] = []
-        self._ranges(eq, lambda rule, local: found.append(rule.leaves_domain(local)))
-        return any(found)
+        return any(rule.leaves_domain(local) for rule, local, _ in self._steps(eq))
 
     def _picked(self, eq: Local, m: Magnitude | None) -> Magnitude | None:
         """A magnitude of the shape of x, of the entries that are picked."""
-        found: list[Any] = [m]
-
-        def push(rule: Rule, local: Local) -> None:
-            others = [None] * (len(local.ranges) - 1)
-            (found[0],) = rule.first_order(local, [found[0], *others])
-
-        self._ranges(eq, push)
-        return found[0]
+        for rule, local, _ in self._steps(eq):
+            (m,) = rule.first_order(local, [m, *([None] * (len(local.ranges) - 1))])
+        return m
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -97,7 +76,7 @@ class LogProbabilityRule(Rule):
         m = magnitudes[0]
         if m is None:
             return [None]
-        (whole,) = self.whole.first_order(self._inner(eq), [m])
+        (whole,) = self.whole.first_order(self.inner(eq), [m])
         picked = self._picked(eq, whole)
         assert picked is not None
         if not eq.params["single"]:
@@ -112,7 +91,7 @@ class LogProbabilityRule(Rule):
         m = magnitudes[0]
         if m is None:
             return [None]
-        inner = self._inner(eq)
+        inner = self.inner(eq)
         (whole,) = self.whole.second_order(inner, [m])
         assert whole is not None
         totals = None

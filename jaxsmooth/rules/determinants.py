@@ -34,7 +34,7 @@ from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, tiny, up
 from jaxsmooth.math.determinant import log_determinants
 from jaxsmooth.math.inverse import Inverses, enclose_inverses
 from jaxsmooth.math.magnitude import Magnitude, Response, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, lipschitz_image
 from jaxsmooth.program.determinants import DET, LOGDET, SIGN
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.rules.matrices import (
@@ -144,14 +144,8 @@ class LogDetRule(OfMatrices):
         around = up(around + abs(center) * gamma(2, center), 2)
         largest, rounding = up(factor * xp.max(slopes, initial=0.0)), norm2(factor * error)
         return [
-            enclose(
-                eq.radii,
-                center - around,
-                center + around,
-                center,
-                up(times(largest, system.gains)),
-                up(times(largest, system.rest) + rounding, 2),
-                up(times(largest, system.radius) + rounding, 2),
+            lipschitz_image(
+                eq.radii, system, largest, center - around, center + around, center, rounding
             )
         ]
 
@@ -325,13 +319,7 @@ class DetRule(OfMatrices):
         rest = norm2(xp.where(proved, rounding, value))
         lo, hi, center = (self.shaped(eq, x) for x in (lo, hi, center))
         return [
-            enclose(
-                eq.radii, lo, hi, center,
-                up(times(largest, system.gains)),
-                up(times(largest, system.rest) + rest, 2),
-                up(times(largest, system.radius) + rest, 2),
-                norm2(value),
-            )
+            lipschitz_image(eq.radii, system, largest, lo, hi, center, rest, norm2(value))
         ]  # fmt: skip
 
     def first_order(

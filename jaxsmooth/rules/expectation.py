@@ -8,51 +8,33 @@ of norm at most |s|/2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsmooth.math.array import Array, gamma, namespace, norm2, times, up
+from jaxsmooth.math.array import gamma, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, lipschitz_image
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.log_probabilities import EXPECTATION
-from jaxsmooth.rules.composites import LogSoftmaxRule, logarithms
-from jaxsmooth.rules.registry import Local, Rule, define
+from jaxsmooth.rules.composites import OfLogSoftmax, of_slices
+from jaxsmooth.rules.registry import Local, define
 
 
-class ExpectationRule(Rule):
+class ExpectationRule(OfLogSoftmax):
     """Σ y log softmax(x): known y, or one known multiple of a one-hot vector."""
 
-    def __init__(self) -> None:
-        self.whole = LogSoftmaxRule()
-
-    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
-        # The logarithm of a probability that is 0 in its type has no derivative.
-        (result,), params = equation.outputs, equation.params
-        if "fraction" not in params:
-            return None
-
-        def compute(x: Any, *chosen: Any) -> Any:
-            terms = logarithms(x, params["axes"])
-            for y in (np.asarray(params["weights"], terms.dtype), *chosen):
-                terms = terms * y
-            return jnp.sum(terms, params["axes"]).astype(result.dtype)
-
-        return compute
-
-    def _inner(self, eq: Local) -> Local:
-        return eq.view(eq.ranges[:1], (0,))
+    def made(self, equation: Equation, logarithms: Any, *others: Any) -> Any:
+        weights = np.asarray(equation.params["weights"], logarithms.dtype)
+        terms = logarithms * weights
+        for y in others:
+            terms = terms * y
+        return jnp.sum(terms, equation.params["axes"])
 
     def _is_one_hot(self, eq: Local) -> bool:
         return len(eq.equation.inputs) > 1
-
-    def _result(self, eq: Local, kept: Array) -> Array:
-        """Without the axes of length one, which are the last of several as of one."""
-        shape = eq.equation.outputs[0].shape
-        return kept.reshape(kept.shape[: kept.ndim - len(eq.ranges[0].shape)] + tuple(shape))
 
     def _mass(self, eq: Local) -> np.ndarray:
         """Bound of |s|, kept dimensions."""
@@ -87,7 +69,7 @@ class ExpectationRule(Rule):
         return up(np.sqrt(largest), 4)
 
     def range(self, eq: Local) -> list[Range]:
-        inner, (x, *_) = self._inner(eq), eq.ranges
+        inner, (x, *_) = self.inner(eq), eq.ranges
         (whole,) = self.whole.range(inner)
         weights, axes = eq.params["weights"], eq.params["axes"]
         ends = times(weights, whole.lo), times(weights, whole.hi)
@@ -105,17 +87,7 @@ class ExpectationRule(Rule):
         terms = times(weights, center)
         rounding = norm2(up(xp.sum(times(abs(weights), error) + slack * abs(terms), axis=axes), 4))
         factor = np.max(self._steepness(eq), initial=0.0)
-        return [
-            enclose(
-                eq.radii,
-                low,
-                high,
-                xp.sum(terms, axis=axes),
-                up(times(factor, x.gains)),
-                up(times(factor, x.rest) + rounding, 2),
-                up(times(factor, x.radius) + rounding, 2),
-            )
-        ]
+        return [lipschitz_image(eq.radii, x, factor, low, high, xp.sum(terms, axis=axes), rounding)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -125,7 +97,7 @@ class ExpectationRule(Rule):
             return [None]
         steepness = self._steepness(eq)
         norm = up(times(np.max(steepness, initial=0.0), m.norm))
-        inner = self._inner(eq)
+        inner = self.inner(eq)
         if m.entries is None:
             return [Magnitude(None, norm)]
         slices = up(times(steepness, self.whole.slice_norms(inner, m)))
@@ -137,7 +109,7 @@ class ExpectationRule(Rule):
         xp = namespace(terms)
         combined = xp.max if self._is_one_hot(eq) else xp.sum
         terms = up(combined(terms, axis=axes, keepdims=True), self.whole.count(eq) + 2)
-        return [tighten(self._result(eq, xp.minimum(terms, slices)), norm)]
+        return [tighten(of_slices(eq, xp.minimum(terms, slices)), norm)]
 
     def second_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -145,14 +117,14 @@ class ExpectationRule(Rule):
         m = magnitudes[0]
         if m is None:
             return [None]
-        inner, mass = self._inner(eq), self._mass(eq)
+        inner, mass = self.inner(eq), self._mass(eq)
         half = up(0.5 * np.max(mass, initial=0.0))
         pairs = up(half * crossed(self.whole.peaks(inner, m), m.norm), 2)
         totals = up(half * times(m.norm[:, None], m.norm[None, :]), 2)
         joint = self.whole.joint(inner, m)
         entries = None
         if joint is not None:
-            entries = self._result(eq, up(0.5 * times(mass, times(joint, joint)), 3))
+            entries = of_slices(eq, up(0.5 * times(mass, times(joint, joint)), 3))
         return [Response(pairs, entries, totals)]
 
 

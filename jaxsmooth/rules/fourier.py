@@ -16,7 +16,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.math.array import Array, namespace, norm2, times, up
 from jaxsmooth.math.fourier import Transform
 from jaxsmooth.math.magnitude import Magnitude, column, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, lipschitz_image
 from jaxsmooth.rules.registry import Local, Rule, define
 
 
@@ -65,14 +65,10 @@ class FourierRule(Rule):
         pad = xp.maximum(abs(lo), abs(hi))
         lo, hi = lo - (up(pad) - pad), hi + (up(pad) - pad)
         return [
-            enclose(
-                eq.radii, lo, hi, center,
-                up(times(map_.norm, x.gains)),
-                up(times(map_.norm, x.rest) + rounding, 2),
-                up(times(map_.norm, x.radius) + rounding, 2),
-                up(times(map_.norm, x.norm)),
+            lipschitz_image(
+                eq.radii, x, map_.norm, lo, hi, center, rounding, up(times(map_.norm, x.norm))
             )
-        ]  # fmt: skip
+        ]
 
     def _at(self, eq: Local, x: Array) -> tuple[Array, Array]:
         """The transform of one array, and a bound of its rounding error."""

@@ -20,7 +20,7 @@ from jax.lax import GatherScatterMode
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, enclose, lipschitz_image
 from jaxsmooth.rules.linear import LinearRule, bind_with
 from jaxsmooth.rules.registry import Local, Rule, define, on_arrays
 
@@ -101,14 +101,8 @@ class IndexedRule(Rule):
         apart = up(norm2(xp.maximum(high - center, center - low)), 2)
         factor = up(np.sqrt(self.overlap(eq)))
         return [
-            enclose(
-                eq.radii,
-                xp.min(lo, axis=0),
-                xp.max(hi, axis=0),
-                center,
-                up(times(factor, x.gains)),
-                up(times(factor, x.rest) + apart, 2),
-                up(times(factor, x.radius) + apart, 2),
+            lipschitz_image(
+                eq.radii, x, factor, xp.min(lo, axis=0), xp.max(hi, axis=0), center, apart
             )
         ]
 

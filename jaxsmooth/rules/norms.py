@@ -36,7 +36,7 @@ from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, tiny, up
 from jaxsmooth.math.kernels import KERNELS, Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
-from jaxsmooth.math.range import Range, enclose, within
+from jaxsmooth.math.range import Range, enclose, lipschitz_image, within
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED
 from jaxsmooth.program.squares import SQUARES
@@ -148,17 +148,7 @@ class NormRule(_Slices, KinkRule):
         center = self.shaped(eq, self.value(eq, at, True))
         rounding = norm2(center * gamma(2 * self.terms(eq) + 16, center) + tiny(center))
         slope = namespace(self.slopes(eq)).max(self.slopes(eq), initial=0.0)
-        return [
-            enclose(
-                eq.radii,
-                lo,
-                hi,
-                center,
-                up(times(slope, x.gains)),
-                up(times(slope, x.rest) + rounding, 2),
-                up(times(slope, x.radius) + rounding, 2),
-            )
-        ]
+        return [lipschitz_image(eq.radii, x, slope, lo, hi, center, rounding)]
 
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
@@ -233,14 +223,14 @@ class SquaresRule(_Slices, Rule):
         # ‖z‖² - ‖c‖² = ⟨z + c, z - c⟩.
         slope = up(xp.max(up(high + at), initial=0.0))
         return [
-            enclose(
+            lipschitz_image(
                 eq.radii,
+                x,
+                slope,
                 self.shaped(eq, xp.maximum(down(low * low, 4) - tiny(low), 0.0)),
                 self.shaped(eq, up(high * high, 4) + tiny(high)),
                 center,
-                up(times(slope, x.gains)),
-                up(times(slope, x.rest) + rounding, 2),
-                up(times(slope, x.radius) + rounding, 2),
+                rounding,
             )
         ]
 

@@ -18,7 +18,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.math.array import Array, gamma, is_traced, namespace, norm2, times, up
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
-from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.range import Range, lipschitz_image
 from jaxsmooth.rules.extrema import cumulative_windows, known_cumulative_windows
 from jaxsmooth.rules.pooling import KnownWindows, Windows, known_reduced_axes, reduced_axes
 from jaxsmooth.rules.products import interval_product
@@ -88,12 +88,7 @@ class WindowRule(Rule):
         rounding = norm2(xp.maximum(up(above - center), up(center - below)))
         factor = self._factor(eq)
         return [
-            enclose(
-                eq.radii, lo, hi, center,
-                up(times(factor, x.gains)),
-                up(times(factor, x.rest) + rounding, 2),
-                up(times(factor, x.radius) + rounding, 2),
-            )
+            lipschitz_image(eq.radii, x, factor, lo, hi, center, rounding)
         ]  # fmt: skip
 
     def _gradient(self, eq: Local) -> tuple[Array, Array]:
