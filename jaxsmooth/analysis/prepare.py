@@ -34,7 +34,7 @@ from jaxsmooth.rules.univariate import is_located, is_smooth
 NORMS = ("l2", "linf")
 ASSUMPTIONS = (
     "exact arithmetic: rounding of f and f_eps in their own precision comes on top",
-    "custom derivatives in f are its true derivatives",
+    "custom derivatives in f are its true derivatives, and solvers of its own solve",
     "indices into arrays are in range",
 )
 STOPPED = (

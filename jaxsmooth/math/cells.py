@@ -3,7 +3,8 @@
 The line is cut at zero, at powers of two, at the program's constants and at infinity's
 doorstep; cells are then halved until every choice of the program is decided and the
 enclosures of f' and f'' are narrow. Thresholds that are not hit exactly end up between
-two neighbouring floats, in a cell of their own that stays undecided.
+two neighbouring floats, in a cell of their own that stays undecided: there every way in
+which the choices may turn out is enclosed by itself.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxsmooth.math.asymptotics import Tail
+from jaxsmooth.math.branches import branched
 from jaxsmooth.math.interval import Interval
-from jaxsmooth.math.jets import Jet, Walk
+from jaxsmooth.math.jets import Jet, Walk, stacked
 from jaxsmooth.math.univariate import Univariate
 
 TAIL_BITS = (16.0, 24.0, 40.0, 80.0)
@@ -139,21 +141,29 @@ def enclose(program: Univariate, cells: Interval) -> tuple[Jet, np.ndarray]:
     return replace(jet, value=value, slope=slope), decisions
 
 
-def stacked(decisions: list[np.ndarray], cells: int) -> np.ndarray:
-    """Decisions as a matrix (choice, cell)."""
-    rows = [np.broadcast_to(d, cells) for d in decisions]
-    return np.array(rows, np.int8).reshape(len(rows), cells)
-
-
 def _evaluate(program: Univariate, lo: np.ndarray, hi: np.ndarray) -> _Batch:
     jet, decisions = enclose(program, Interval(lo, hi))
     return _batch(lo, hi, jet, decisions)
 
 
 def _batch(lo: np.ndarray, hi: np.ndarray, jet: Jet, decisions: np.ndarray) -> _Batch:
+    return _Batch(lo, hi, _numbers(jet), jet.bad, jet.undecided, decisions)
+
+
+def _numbers(jet: Jet) -> np.ndarray:
     triple = (jet.value, jet.slope, jet.curvature)
-    numbers = np.array([end for part in triple for end in (part.lo, part.hi)])
-    return _Batch(lo, hi, numbers, jet.bad, jet.undecided, decisions)
+    return np.array([end for part in triple for end in (part.lo, part.hi)])
+
+
+def _by_branches(program: Univariate, batch: _Batch) -> _Batch:
+    """The cells, of which small ones that stay undecided are enclosed branch by branch."""
+    small = batch.undecided & (batch.hi - batch.lo <= 2.0**-36 * np.abs(batch.lo) + 2.0**-1000)
+    if not 0 < small.sum() <= MOST_ISOLATED:
+        return batch
+    jet = branched(program, Interval(batch.lo[small], batch.hi[small]))
+    numbers, bad = batch.numbers.copy(), batch.bad.copy()
+    numbers[:, small], bad[small] = _numbers(jet), jet.bad
+    return replace(batch, numbers=numbers, bad=bad)
 
 
 def _tail(program: Univariate, bits: float, sign: float) -> _Batch:
@@ -309,6 +319,7 @@ def partition(program: Univariate, apart: Sequence[float] = ()) -> Cells:
             open_ &= ~isolated | (isolated.sum() < MOST_ISOLATED)
             if open_.any() and batch.lo.size + open_.sum() <= MOST_CELLS:
                 batch = _split(program, batch, open_, _towards_zero)
+        batch = _by_branches(program, batch)
         for (reach, most), tolerance in itertools.product(REACHES, TOLERANCES):
             for _ in range(MOST_ROUNDS):
                 room = most - batch.lo.size

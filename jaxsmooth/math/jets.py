@@ -21,6 +21,7 @@ from jaxsmooth.math.univariate import COMPARISONS, IDENTITIES, Operation, Univar
 # An Interval, or the asymptotic number that extends it to the tails.
 Number = Any
 UNDECIDED = 2
+FREE = 3  # among given decisions: one that is to be made
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,19 @@ def _of_itself(a: Jet) -> dict[str, np.ndarray]:
 _OPPOSITE = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt", "eq": "ne", "ne": "eq"}
 
 
+def stacked(decisions: list[np.ndarray], cells: int) -> np.ndarray:
+    """Decisions as a matrix (choice, cell)."""
+    rows = [np.broadcast_to(d, cells) for d in decisions]
+    return np.array(rows, np.int8).reshape(len(rows), cells)
+
+
 class Walk:
     """One evaluation of a program on cells, making decisions or following given ones.
 
     Args:
         variable: the cells, as an `Interval` (or its extension to a tail).
-        given: decisions to follow, as a matrix (decision, cell); None to make them.
+        given: decisions to follow, as a matrix (decision, cell), those that are FREE being
+            made; None to make all.
         at_ends: whether decisions that are made hold at the ends of the cells, which may
             be single points, too.
     """
@@ -211,7 +219,8 @@ class Walk:
         """Record a decision: 1 where yes, 0 where no."""
         made = np.where(yes, 1, np.where(no, 0, UNDECIDED)).astype(np.int8)
         if self.given is not None:
-            made = next(self.given)
+            given = next(self.given)
+            made = np.where(given == FREE, made, given)
         self.decisions.append(made)
         return made
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxsmooth.math.cells import Cells, stacked
+from jaxsmooth.math.cells import Cells
 from jaxsmooth.math.interval import Interval
-from jaxsmooth.math.jets import Jet, Walk
+from jaxsmooth.math.jets import Jet, Walk, stacked
 from jaxsmooth.math.univariate import Univariate
 
 NEGLIGIBLE = 2.0**-40  # rounding in the one-sided limits, relative to the terms

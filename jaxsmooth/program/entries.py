@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jax.extend.core import primitives as p
+from jax.lax import GatherScatterMode
 
 from jaxsmooth.program.graph import Atom, Equation, Value
 from jaxsmooth.program.layout import Axes, Producers, long_axes, made_by, moved, without
@@ -73,8 +74,23 @@ def _picked(equation: Equation, producers: Producers, known: Mapping[Value, Any]
         operand, shape = equation.inputs[0].shape, equation.outputs[0].shape
         return tuple(a if n == operand[a] else None for a, n in enumerate(shape))
     if equation.primitive is p.gather_p:
-        return _gathered(equation, producers, known)
+        return None if _fills(equation, known) else _gathered(equation, producers, known)
     return moved(equation)
+
+
+def _fills(equation: Equation, known: Mapping[Value, Any]) -> bool:
+    """Whether a number may stand for entries that are out of range."""
+    params = equation.params
+    if params["mode"] != GatherScatterMode.FILL_OR_DROP:
+        return False
+    operand, indices = equation.inputs
+    places = numbers(indices, known)
+    if places is None:
+        # Indices are assumed to be in range where others give what is no number.
+        return params["fill_value"] is not None
+    axes = params["dimension_numbers"].start_index_map
+    last = np.array([operand.shape[a] - params["slice_sizes"][a] for a in axes])
+    return bool(np.any((places < 0) | (places > last)))
 
 
 def _gathered(equation: Equation, producers: Producers, known: Mapping[Value, Any]) -> Axes:

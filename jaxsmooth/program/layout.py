@@ -32,9 +32,15 @@ def keeps_numbers(source: Any, target: Any) -> bool:
 
 
 def is_identity(equation: Equation) -> bool:
-    """Whether an equation returns its operand, but for rounding."""
+    """Whether an equation returns its operand, but for rounding.
+
+    Conversions of whole numbers are left out: what was computed with these is not what real
+    numbers give, since they wrap, and their division truncates.
+    """
     if equation.primitive is p.convert_element_type_p:
-        return keeps_numbers(equation.inputs[0].dtype, equation.outputs[0].dtype)
+        source, target = equation.inputs[0].dtype, equation.outputs[0].dtype
+        whole = source != target and jnp.issubdtype(source, jnp.integer)
+        return not whole and keeps_numbers(source, target)
     return equation.primitive is p.copy_p
 
 

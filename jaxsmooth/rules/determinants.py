@@ -21,6 +21,7 @@ regular, from det S = ± exp log|det S|,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -218,14 +219,15 @@ class SignRule(OfMatrices):
         return None if xp is np else xp.where(known, 0.0, np.inf)
 
 
-_MOST_EXPANDED = 4
+_MOST_EXPANDED = 10
 
 
 def _determinant(matrix: Any) -> Any:
     """det S, with derivatives that are right at singular matrices too.
 
     JAX's derivative of det S is wrong where a column is 0: it assumes that of a singular matrix
-    the last pivot vanishes.
+    the last pivot vanishes. The second derivative is no number at some singular matrices, or is
+    wrong; that of large ones is left so.
     """
     size = matrix.shape[-1]
     twin = (_expanded if size <= _MOST_EXPANDED else _reflected)(matrix)
@@ -233,14 +235,19 @@ def _determinant(matrix: Any) -> Any:
 
 
 def _expanded(matrix: Any) -> Any:
-    """det S by its first row."""
+    """det S without a division, row by row: the minors of the first k rows in all k columns."""
     size = matrix.shape[-1]
-    if size == 1:
-        return matrix[..., 0, 0]
-    rest = matrix[..., 1:, :]
-    return sum(
-        (-1) ** j * matrix[..., 0, j] * _expanded(jnp.delete(rest, j, axis=-1)) for j in range(size)
-    )
+    minors, places = jnp.ones_like(matrix[..., 0, :1]), {(): 0}
+    for row in range(size):
+        columns = list(itertools.combinations(range(size), row + 1))
+        # Expanded by the last row: every column in turn, and the minor of the others.
+        last = np.array(columns)
+        rest = [[places[c[:i] + c[i + 1 :]] for i in range(row + 1)] for c in columns]
+        signs = (-1.0) ** (row - np.arange(row + 1))
+        terms = jnp.asarray(signs, matrix.dtype) * matrix[..., row, last]
+        minors = jnp.sum(terms * minors[..., np.array(rest)], axis=-1)
+        places = {c: i for i, c in enumerate(columns)}
+    return minors[..., 0]
 
 
 def _reflected(matrix: Any) -> Any:

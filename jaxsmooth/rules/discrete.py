@@ -18,7 +18,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth import errors
 from jaxsmooth._compat import primitive
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
-from jaxsmooth.math.magnitude import Magnitude, scale, tighten
+from jaxsmooth.math.magnitude import Magnitude, add, scale, tighten
 from jaxsmooth.math.range import Range, enclose, within_type
 from jaxsmooth.rules.registry import Local, Rule, define
 
@@ -188,7 +188,7 @@ class RemainderRule(DiscreteRule):
     """rem: x - y·trunc(x/y), with slope one in x where the quotient is certain."""
 
     def _certain(self, eq: Local) -> Array | None:
-        """The quotient, where the divisor is known and it is certain; else None."""
+        """y·trunc(x/y), where the divisor is known and the quotient certain; else None."""
         x, y = eq.ranges
         if namespace(x.lo, x.hi, y.lo, y.hi) is not np or np.any((y.lo != y.hi) | (y.lo == 0)):
             return None
@@ -217,7 +217,13 @@ class RemainderRule(DiscreteRule):
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
-        return [magnitudes[0] if self._certain(eq) is not None else None]
+        product = self._certain(eq)
+        if product is None:
+            return [None]
+        # A set of one divisor may be one that derivatives are taken in.
+        dividend, divisor = magnitudes
+        quotient = up(abs(product) / abs(eq.ranges[1].lo), 2)
+        return [add(dividend, None if divisor is None else scale(divisor, quotient))]
 
 
 def _corners(bounds: Sequence[tuple[Array, Array]]) -> list[list[Array]]:

@@ -171,18 +171,27 @@ class ClampRule(KinkRule):
         a, x, b = eq.ranges
         return (x.hi >= a.lo) & (x.lo <= b.hi)
 
+    def _active(self, eq: Local) -> Array:
+        """Where x may meet a bound, also one that the other bound overrides."""
+        a, x, b = eq.ranges
+        return ((x.lo <= a.hi) & (x.hi >= a.lo)) | ((x.lo <= b.hi) & (x.hi >= b.lo))
+
     def first_order(
         self, eq: Local, magnitudes: Sequence[Magnitude | None]
     ) -> list[Magnitude | None]:
         low, m, high = magnitudes
-        inside = namespace(m and m.norm).where(self._inside(eq), 1.0, 0.0)
+        felt = self._inside(eq)
+        if eq.kernel is not None:
+            # Where the bounds cross, x is smoothed against one that f does not follow.
+            felt = felt | self._active(eq)
+        slope = namespace(felt).where(felt, 1.0, 0.0)
         # A result that follows a bound follows it with slope one.
-        return [add(None if m is None else scale(m, inside), add(low, high))]
+        return [add(None if m is None else scale(m, slope), add(low, high))]
 
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
-        a, x, b = eq.ranges
+        x = eq.ranges[1]
         low, m, high = magnitudes
-        active = ((x.lo <= a.hi) & (x.hi >= a.lo)) | ((x.lo <= b.hi) & (x.hi >= b.lo))
+        active = self._active(eq)
         split = kernel.upper - kernel.lower
         change = add(m, add(low, high))
         assert change is not None

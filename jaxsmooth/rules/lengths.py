@@ -11,6 +11,7 @@ Where c = 0 and all operands can be 0 there is a kink. It is smoothed as the rad
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -153,24 +154,35 @@ class LengthRule(KinkRule):
         kernel = KERNELS["minimax"] if kernel.name == "paper" else kernel
         active = self.active(eq)
         curvature = namespace(active).where(active, kernel.absolute_smoothness, 0.0)
+        dtype = eq.equation.outputs[0].dtype
+        length = functools.partial(_length, dtype)
         return Site(
             active,
             kernel.lower,
             kernel.upper,
             elementwise_response(curvature, change),
             eq.equation.inputs,
-            lambda mu, *operands: kernel.absolute(_length(*operands), mu),
+            lambda mu, *operands: kernel.absolute(length(*operands), mu).astype(dtype),
             self.ends(eq),
             kernel.name,
         )
 
     def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
         # Second derivatives of max·√(1 + (min/max)²) are wrong where both are equal.
-        return _length if self.has_kinks(equation) else None
+        if not self.has_kinks(equation):
+            return None
+        dtype = equation.outputs[0].dtype
+        return lambda *operands: _length(dtype, *operands).astype(dtype)
 
 
-def _length(*operands: Any) -> Any:
-    """√(Σ x²), with derivatives that are finite also at 0, where they are not used."""
+def _length(dtype: Any, *operands: Any) -> Any:
+    """√(Σ x²), with derivatives that are finite also at 0, where they are not used.
+
+    Args:
+      dtype: of the program's result; it and those of the operands may differ.
+      *operands: x.
+    """
+    operands = [x.astype(jnp.promote_types(x.dtype, dtype)) for x in operands]
     # Zero in one place and rounded to another number in a second would divide by zero.
     operands = lax.optimization_barrier(operands)
     largest = reduce(jnp.maximum, [jnp.abs(x) for x in operands])

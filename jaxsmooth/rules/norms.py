@@ -183,16 +183,18 @@ class NormRule(_Slices, KinkRule):
         xp = namespace(active)
         curvature = up(kernel.absolute_smoothness * scale, 2)
         low, high = self.ends(eq)
-        shape = eq.equation.outputs[0].shape
+        (result,) = eq.equation.outputs
+        shape = result.shape
 
         def compute(mu: Array, z: Any) -> Any:
             # A total that is zero in one place is zero wherever it is formed again.
             z = lax.optimization_barrier(z)
+            z = z.astype(jnp.promote_types(z.dtype, result.dtype))
             total = scale * jnp.sum(z * z, axis=axes)
             positive = total > 0
             # The derivative of the root at 0 is not finite, that of the kernel is 0.
             root = jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1.0)), 0.0)
-            return kernel.absolute(root.reshape(shape).astype(z.dtype), mu)
+            return kernel.absolute(root.reshape(shape), mu).astype(result.dtype)
 
         root = self.root(eq)
         return Site(
