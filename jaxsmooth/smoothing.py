@@ -24,7 +24,7 @@ from jaxsmooth.math.array import is_traced, namespace, real
 from jaxsmooth.math.kernels import kernel_named
 from jaxsmooth.program.determinants import CALLS
 from jaxsmooth.program.evaluate import Replacement, downstream, evaluate, exactly
-from jaxsmooth.program.graph import Atom, Value
+from jaxsmooth.program.graph import Atom, Value, flatten
 from jaxsmooth.program.normal import Normal
 from jaxsmooth.program.pairs import is_complex
 from jaxsmooth.rules.registry import rule_of
@@ -235,6 +235,10 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
         compute = _read(found.site.compute, normal, found.site.inputs, 1)
         compute = functools.partial(_listed, compute)
         replaced[found.equation.outputs[0]] = Replacement(inputs, compute, accuracy, steps)
+    for output, operand in _chosen(normal).items():
+        # What is not chosen has no derivatives, whatever JAX multiplies by 0.
+        choose = functools.partial(_without_accuracy, lambda value: value)
+        replaced.setdefault(output, Replacement((operand,), choose, np.float64(0.0), repairs=True))
     accuracies = [r.accuracy for r in replaced.values()]
     constants_ = list(graph.constants.values())
     stopped = downstream(normal.stopped, graph, list(_repeated(replaced, normal.instead)))
@@ -255,6 +259,20 @@ def _evaluator(prepared: Prepared, proved: Proved) -> Callable[..., list[Any]]:
     if not is_traced(*accuracies, *constants_):
         run = jax.jit(run)
     return functools.partial(run, constants_, accuracies)
+
+
+def _chosen(normal: Normal) -> dict[Value, Atom]:
+    """The choices by known conditions that the program makes, of what it computes itself."""
+    graph = normal.graph
+    computed = {*graph.inputs, *graph.constants}
+    for equation in flatten(graph.body, inside_loops=True) if normal.chosen else ():
+        loop = equation.loop
+        computed.update(equation.outputs, () if loop is None else (*loop.carry, *loop.slices))
+    return {
+        output: operand
+        for output, operand in normal.chosen.items()
+        if output in computed and (operand in computed or not isinstance(operand, Value))
+    }
 
 
 def _repeated(

@@ -26,6 +26,7 @@ from jaxsmooth.program.complex_structure import STACK
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.layout import Producers, bare, made_by, origin, producer
 from jaxsmooth.program.simplify import uniform
+from jaxsmooth.program.tame import is_tame
 
 # All types count as far.
 _MOST_CASES = 127
@@ -50,7 +51,7 @@ def cases(
     producers = {v: e for e in (*folded, *equations) for v in e.outputs}
     places = {e.outputs[0]: x for e in equations if (x := _places(e, producers, known))}
     found = _unmasked(equations, outputs, producers)
-    return live([x for e in found for x in _by_condition(e, producers, places)], outputs)
+    return live([x for e in found for x in _by_condition(e, producers, places, known)], outputs)
 
 
 Places = Sequence[tuple[Atom, int]]
@@ -93,7 +94,11 @@ def _chain(equation: Equation, places: Places, options: Sequence[Atom]) -> list[
         made.append(Equation(p.select_n_p, {}, inputs, (value,), path, equation.source))
         chosen = value
     if not made or made[-1].outputs[0] is not chosen:
-        return [*made, Equation(p.copy_p, {}, (chosen,), (result,), equation.path, equation.source)]
+        key, params = p.copy_p, {}
+        if chosen.shape != result.shape:
+            params = {"shape": result.shape, "broadcast_dimensions": (), "sharding": None}
+            key = p.broadcast_in_dim_p
+        return [*made, Equation(key, params, (chosen,), (result,), equation.path, equation.source)]
     return [*made[:-1], replace(made[-1], outputs=(result,), path=equation.path)]
 
 
@@ -208,8 +213,27 @@ def _root(atom: Atom, producers: Producers) -> Atom:
     return origin(atom, producers).root
 
 
+def _drops_wild(
+    places: Places, options: Sequence[Atom], producers: Producers, known: Mapping[Value, Any]
+) -> bool:
+    """Whether known conditions drop an option that may not be computed in vain."""
+    held = [i for i, (c, _) in enumerate(places) if isinstance(c, Literal) and c.value]
+    last = held[-1] if held else -1
+    kept = {number for c, number in places[last + 1 :] if not isinstance(c, Literal)}
+    kept.add(places[last][1] if held else 0)
+    counting = [options[number] for number in kept]
+    return any(
+        not all(is_tame(option, x, producers, known) for x in counting)
+        for number, option in enumerate(options)
+        if number not in kept and not (isinstance(option, Literal) or option in known)
+    )
+
+
 def _by_condition(
-    equation: Equation, producers: Producers, places: Mapping[Value, Places]
+    equation: Equation,
+    producers: Producers,
+    places: Mapping[Value, Places],
+    known: Mapping[Value, Any],
 ) -> list[Equation]:
     """A choice by the conditions that its index was made of, or that index itself."""
     if equation.primitive is p.argmax_p and equation.outputs[0] in places:
@@ -218,11 +242,13 @@ def _by_condition(
     if equation.primitive is not p.select_n_p:
         return [equation]
     which, *options = equation.inputs
-    index = bare(which, producers)
+    index = bare(which, producers, count=True)
     conditions = places.get(index, ()) if isinstance(index, Value) else ()
     # Of a chain of choices only the last one, which f makes, may be smoothed.
     single = sum(isinstance(condition, Value) for condition, _ in conditions) == 1
     if single and len(options) == len(conditions):
+        if _drops_wild(conditions, options, producers, known):
+            return [equation]
         return _chain(equation, conditions, options)
     if which.dtype == np.bool_ or index.dtype != np.bool_ or index.shape != which.shape:
         return [equation]

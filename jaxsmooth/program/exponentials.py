@@ -5,8 +5,9 @@
     z - logsumexp(z)    = log_softmax(z)       log_softmax(x - t)     = log_softmax(x)
     w exp(z)            = exp(z + log w)       for known w >= 0, which masks are, too
 
-for every t that is constant along the axes of the sum, whatever it is: the largest entry,
-which is subtracted for numerical stability, is then no site, for nothing depends on it.
+for every t that is constant along the axes of the sum and may be computed in vain
+(`jaxsmooth.program.tame`): the largest entry, which is subtracted for numerical stability, is
+then no site, for nothing depends on it.
 These are identities, so nothing is recognised by its name, and nothing by mistake. They
 hold in every layout (`jaxsmooth.program.layout`), under `jax.vmap` too.
 """
@@ -39,6 +40,7 @@ from jaxsmooth.program.layout import (
     without,
 )
 from jaxsmooth.program.simplify import numbers, uniform
+from jaxsmooth.program.tame import is_tame
 
 SOFTMAX = Primitive("softmax")
 """``weighed`` tells that its operand is not the program's: logarithms of weights are added."""
@@ -174,7 +176,12 @@ def _plus_log(
     return added, result
 
 
-def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
+_TAME = frozenset({SOFTMAX, LOG_SOFTMAX, LOGSUMEXP})
+
+
+def _unshifted(
+    z: Atom, axes: tuple[int, ...], producers: Producers, known: Mapping[Value, Any]
+) -> Atom:
     """x if z is x - t with t constant along the axes, over and over."""
     # Along axes of length one all is: what is left does not matter.
     alone = all(z.shape[a] == 1 for a in axes)
@@ -192,6 +199,7 @@ def _unshifted(z: Atom, axes: tuple[int, ...], producers: Producers) -> Atom:
             and x.shape == z.shape
             and constant_along(t, axes, producers)
             and (alone or not constant_along(x, axes, producers))
+            and is_tame(t, x, producers, known, _TAME)
         ]
         if not found:
             return z
@@ -240,7 +248,10 @@ def _fraction(
     added, z = _plus_log(z, summed[1], equation, producers, known)
     producers = {**producers, **{e.outputs[0]: e for e in added}} if added else producers
     weighed = {"weighed": True} if added else {}
-    return [*added, *_along(equation, SOFTMAX, _unshifted(z, axes, producers), axes, **weighed)]
+    return [
+        *added,
+        *_along(equation, SOFTMAX, _unshifted(z, axes, producers, known), axes, **weighed),
+    ]
 
 
 def _log_of_sum(
@@ -279,7 +290,6 @@ def _shifted_back(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
     """logsumexp(x - t) + t."""
-    del known
     for summand, t in (equation.inputs, equation.inputs[::-1]):
         logsum = producer(summand, producers)
         if logsum is None or logsum.primitive is not LOGSUMEXP:
@@ -297,7 +307,8 @@ def _shifted_back(
         if len(inner.axes) != len(z.shape) or any(inner.axes[a] is not None for a in axes):
             continue
         expected = tuple(None if a in axes else inner.axes[a] for a in places)  # type: ignore[index]
-        if inner.root is outer.root and outer.axes == expected:
+        same = inner.root is outer.root and outer.axes == expected
+        if same and is_tame(t, x, producers, known, _TAME):
             return _along(equation, LOGSUMEXP, x, axes)
     return None
 
@@ -305,7 +316,6 @@ def _shifted_back(
 def _difference(
     equation: Equation, producers: Producers, known: dict[Value, Any]
 ) -> list[Equation] | None:
-    del known
     first, second = equation.inputs
     found = logsumexp_of(second, producers)
     if found is not None:
@@ -314,7 +324,7 @@ def _difference(
         same = bare(first, producers) is bare(z, producers)
         fits = z.shape == equation.outputs[0].shape
         if same and fits and spread_over(z.shape, axes, without(layout, axes)):
-            return _along(equation, LOG_SOFTMAX, _unshifted(z, axes, producers), axes)
+            return _along(equation, LOG_SOFTMAX, _unshifted(z, axes, producers, known), axes)
     return None
 
 

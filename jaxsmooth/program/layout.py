@@ -57,11 +57,19 @@ class Origin:
     axes: Axes
 
 
-def bare(atom: Atom, producers: Producers) -> Atom:
-    """The atom without the identities and conversions that it went through."""
+def bare(atom: Atom, producers: Producers, count: bool = False) -> Atom:
+    """The atom without the identities and conversions that it went through.
+
+    Args:
+      atom: a value.
+      producers: the equations that compute values.
+      count: whether it counts something, no further than all types of whole numbers go.
+    """
     while isinstance(atom, Value) and atom in producers:
         equation = producers[atom]
-        if not is_identity(equation):
+        converts = count and equation.primitive is p.convert_element_type_p
+        counts = converts and jnp.issubdtype(equation.outputs[0].dtype, jnp.integer)
+        if not (counts or is_identity(equation)):
             return atom
         (atom,) = equation.inputs
     return atom

@@ -87,6 +87,7 @@ class Normal:
       decides: values that choose a branch, with its cond.
       stopped: the ``stop_gradient`` equations of values that change with those arguments.
       instead: for values that the program computes again, the one that stands for them.
+      chosen: for results of choices by known conditions, the operand that they are.
       pairs: the pairs of real values that stand for complex ones.
     """
 
@@ -100,6 +101,7 @@ class Normal:
     decides: dict[Value, Switch] = field(default_factory=dict)
     stopped: list[Equation] = field(default_factory=list)
     instead: dict[Value, Value] = field(default_factory=dict)
+    chosen: dict[Value, Atom] = field(default_factory=dict)
     pairs: Pairs = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,7 +200,7 @@ class _Normaliser:
         equations = cases(equations, outputs, values, folded)
         equations = selections(equations, outputs, folded)
         equations = composites(equations, outputs, folded, self.wanted, values)
-        equations = live(simplified(equations, values), outputs)
+        equations = live(simplified(equations, values, normal.chosen), outputs)
         equations = factors(equations, outputs, values)
         equations = eigenvalues(equations, outputs)
         equations = grouped(equations, outputs, values)

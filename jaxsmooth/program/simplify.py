@@ -49,18 +49,26 @@ def uniform(atom: Atom, known: Mapping[Value, Any]) -> Any | None:
     return flat[0] if flat.dtype.kind in "biufV" and np.all(flat == flat[0]) else None
 
 
-def simplified(equations: Sequence[Equation], known: dict[Value, Any]) -> list[Equation]:
+def simplified(
+    equations: Sequence[Equation], known: dict[Value, Any], chosen: dict[Value, Atom]
+) -> list[Equation]:
     """The equations, those that return an operand as copies of it.
 
     Without those whose truth value a known operand decides alone; ``known`` gets it.
+    ``chosen`` gets the operands that choices by known conditions return, of unknown ones.
     """
     found: list[Equation] = []
     for equation in equations:
         truth = _settled(equation, known)
-        if truth is None:
-            found.append(_simplified(equation, known))
-        else:
+        if truth is not None:
             known[equation.outputs[0]] = truth
+            continue
+        found.append(_simplified(equation, known))
+        if equation.primitive is p.select_n_p and found[-1] is not equation:
+            (operand,) = found[-1].inputs
+            others = {a for a in equation.inputs[1:] if isinstance(a, Value)} - {operand}
+            if not others <= known.keys():
+                chosen[equation.outputs[0]] = operand
     return found
 
 
