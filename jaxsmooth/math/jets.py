@@ -160,11 +160,19 @@ class Walk:
             made; None to make all.
         at_ends: whether decisions that are made hold at the ends of the cells, which may
             be single points, too.
+        tied: whether what a cell does not decide is decided as between equal numbers.
     """
 
-    def __init__(self, variable: Number, given: np.ndarray | None = None, at_ends: bool = False):
+    def __init__(
+        self,
+        variable: Number,
+        given: np.ndarray | None = None,
+        at_ends: bool = False,
+        tied: bool = False,
+    ):
         self.variable = variable
         self.at_ends = at_ends
+        self.tied = tied
         self.given: Iterator[np.ndarray] | None = None if given is None else iter(given)
         self.decisions: list[np.ndarray] = []
         self.values: list[Any] = []
@@ -183,31 +191,6 @@ class Walk:
         self.values = values
         return values[program.output]
 
-    def sizes(self, program: Univariate) -> tuple[np.ndarray, np.ndarray]:
-        """Largest finite value and slope that the result was computed from, on every cell.
-
-        What a choice did not take does not count.
-        """
-        shape = np.shape(self.variable.lo)
-        used = [np.zeros(shape, bool) for _ in self.values]
-        used[program.output] = np.ones(shape, bool)
-        for number, operation in reversed(list(enumerate(program.operations, start=1))):
-            taken = [used[number]] * len(operation.operands)
-            if operation.name == "select_n" and isinstance(operation.operands[0], int):
-                decision = self.values[operation.operands[0]]
-                taken = [taken[0], taken[0] & (decision != 1), taken[0] & (decision != 0)]
-            for v, mask in zip(operation.operands, taken, strict=True):
-                if isinstance(v, int):
-                    used[v] = used[v] | mask
-        largest = np.zeros((2, *shape))
-        for value, mask in zip(self.values, used, strict=True):
-            if isinstance(value, Jet):
-                for i, part in enumerate((value.value, value.slope)):
-                    size = part.magnitude
-                    counts = mask & np.isfinite(size)
-                    largest[i] = np.maximum(largest[i], np.where(counts, size, 0.0))
-        return largest[0], largest[1]
-
     def _number(self, value: float) -> Jet:
         """A constant, on every cell."""
         number = type(self.variable)
@@ -215,9 +198,9 @@ class Walk:
         no = np.zeros(np.shape(self.variable.lo), bool)
         return Jet(number.constant(value, self.variable), zero, zero, no, no)
 
-    def decide(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-        """Record a decision: 1 where yes, 0 where no."""
-        made = np.where(yes, 1, np.where(no, 0, UNDECIDED)).astype(np.int8)
+    def decide(self, yes: np.ndarray, no: np.ndarray, tie: bool = True) -> np.ndarray:
+        """Record a decision: 1 where yes, 0 where no; ``tie`` is that between equal numbers."""
+        made = np.where(yes, 1, np.where(no, 0, tie if self.tied else UNDECIDED)).astype(np.int8)
         if self.given is not None:
             given = next(self.given)
             made = np.where(given == FREE, made, given)
@@ -241,7 +224,7 @@ class Walk:
         name = operation.name
         if name in COMPARISONS:
             holds = self._order(*args) if _differ(operation) else _of_itself(args[0])
-            return self.decide(holds[name], holds[_OPPOSITE[name]])
+            return self.decide(holds[name], holds[_OPPOSITE[name]], name in ("ge", "le", "eq"))
         if name in ("and", "or", "not", "is_finite"):
             return _logic(name, args)
         if name == "select_n":
@@ -268,7 +251,11 @@ class Walk:
             return replace(chosen, value=chosen.value.meet(positive))
         decision = self.decide(holds["gt"], holds["lt"])
         one = Jet(number.constant(1.0, a.value), zero, zero, a.bad, np.zeros_like(a.bad))
-        return one.select(decision, -one)
+        found = one.select(decision, -one)
+        if not self.tied:
+            return found
+        decided = (holds["gt"] | holds["lt"]).astype(np.int8)
+        return found.select(decided, replace(one, value=zero))
 
 
 def _differ(operation: Operation) -> bool:

@@ -3,6 +3,9 @@
 One-sided limits of f and f' are evaluated at the very point where cells meet, each side
 with the decisions that its cell made. So branches that meet smoothly (elu, huber) are
 told from those that do not, and a kink inside a branch that is not selected is none.
+
+Branches that were meant to meet may miss each other by rounding: of constants that are no
+simple numbers (`jaxsmooth.math.rounding`), and of what they approximate.
 """
 
 from __future__ import annotations
@@ -14,9 +17,8 @@ import numpy as np
 from jaxsmooth.math.cells import Cells
 from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Jet, Walk, stacked
+from jaxsmooth.math.rounding import NEGLIGIBLE, Rounding, has_rounded_thresholds, rounding
 from jaxsmooth.math.univariate import Univariate
-
-NEGLIGIBLE = 2.0**-40  # rounding in the one-sided limits, relative to the terms
 
 
 class Discontinuity(ValueError):
@@ -74,6 +76,7 @@ class Joints:
         value: encloses f at every end between two cells.
         broken: cells that touch a jump or whose decisions stayed open.
         stray: cells that touch a point with a value of its own.
+        singular: where choices change and a side is no number, or has no bounded derivatives.
     """
 
     seams: tuple[Seam, ...]
@@ -81,6 +84,7 @@ class Joints:
     value: Interval
     broken: np.ndarray
     stray: np.ndarray
+    singular: tuple[float, ...]
 
     @property
     def kinks(self) -> tuple[Seam, ...]:
@@ -130,27 +134,22 @@ def examine(program: Univariate, cells: Cells, relative_gap: float = NEGLIGIBLE)
     right = right[np.searchsorted(right, left + 1)] if left.size else left
     first, last = cells.ends[left + 1], cells.ends[right]
     with np.errstate(all="ignore"):
-        walks = [
-            Walk(Interval(first, first), cells.decisions[:, left]),
-            Walk(Interval(last, last), cells.decisions[:, right]),
-        ]
-        before, after = (walk.run(program) for walk in walks)
-        # Rounding at a point is of what is computed there, however large f is elsewhere.
-        sizes = [np.maximum(*pair) for pair in zip(*(w.sizes(program) for w in walks), strict=True)]
-        seams, jumps, broken, stray = _classify(
-            program, cells, (left, right), (before, after), sizes, relative_gap
+        sides = [(first, cells.decisions[:, left]), (last, cells.decisions[:, right])]
+        before, after = (_limits(program, *side) for side in sides)
+        roundings = [rounding(program, *side, relative_gap) for side in sides]
+        seams, jumps, broken, stray, singular = _classify(
+            program, cells, (left, right), (before, after), roundings, relative_gap
         )
     # Values at all inner ends, from whichever sides are decided.
     inner = cells.ends[1:-1]
-    sides = [
-        _limits(program, inner, cells.decisions[:, :-1]),
-        _limits(program, inner, cells.decisions[:, 1:]),
+    ends = [
+        _limits(program, inner, cells.decisions[:, side]) for side in (slice(-1), slice(1, None))
     ]
-    value = sides[0].value.hull(sides[1].value)
+    value = ends[0].value.hull(ends[1].value)
     # Undecided tails are joints with nothing on their far side.
     reached = np.cumsum(decided), np.cumsum(decided[::-1])[::-1]
     broken |= (reached[0] == 0) | (reached[1] == 0)
-    return Joints(seams, jumps, value, broken, stray)
+    return Joints(seams, jumps, value, broken, stray, singular)
 
 
 def _classify(
@@ -158,9 +157,9 @@ def _classify(
     cells: Cells,
     neighbours: tuple[np.ndarray, np.ndarray],
     limits: tuple[Jet, Jet],
-    sizes: list[np.ndarray],
+    roundings: list[Rounding],
     relative_gap: float,
-) -> tuple[tuple[Seam, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray]:
+) -> tuple[tuple[Seam, ...], tuple[Discontinuity, ...], np.ndarray, np.ndarray, tuple[float, ...]]:
     left, right = neighbours
     before, after = limits
     first, last = cells.ends[left + 1], cells.ends[right]
@@ -168,8 +167,10 @@ def _classify(
     known = np.isfinite(before.value.magnitude) & np.isfinite(after.value.magnitude)
     steep = np.maximum(before.slope.magnitude, after.slope.magnitude)
     steep = np.where(np.isfinite(steep), steep, 0.0)
-    size = before.value.magnitude + after.value.magnitude + np.abs(first) * steep + sizes[0]
-    allowed = relative_gap * size + 2 * steep * width
+    size = np.maximum(before.value.magnitude, after.value.magnitude)
+    if has_rounded_thresholds(program, relative_gap):
+        size = size + np.abs(first) * steep
+    allowed = relative_gap * size + sum(r.value for r in roundings) + 2 * steep * width
     apart = _apart(before.value, after.value)
     gap = _gap(before.value, after.value)
     # With the same decisions on both sides, and between them, there is but one smooth formula.
@@ -181,17 +182,28 @@ def _classify(
     hull = before.value.hull(after.value)
     stray = np.maximum.reduce([np.maximum(hull.lo - y, y - hull.hi) for y in at])
     stray = np.where(np.isnan(stray), np.inf, stray)
+    within = Walk(Interval(first, last), tied=True).run(program).value
+    stray = np.where(width > 0, np.maximum(stray, _apart(hull, within)), stray)
     # A run of undecided cells that is not tiny was given up, not located.
     narrow = width <= 2.0**-36 * np.abs(first) + 2.0**-1000
     jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
     change = _middle(after.slope) - _middle(before.slope)
-    doubt = NEGLIGIBLE * (steep + sizes[1])
+    blurred = sum(jet.slope.hi - jet.slope.lo for jet in limits)
+    part = NEGLIGIBLE / relative_gap
+    doubt = NEGLIGIBLE * steep + part * sum(r.slope for r in roundings) + blurred
     met = known & narrow & changed & ~jumps
     bent = np.abs(change) > doubt
 
+    # A derivative by JAX may be that of the other side.
+    bounded = [_is_bounded(jet) for jet in limits]
+    singular = narrow & changed & ~(bounded[0] & bounded[1])
+
     broken, isolated = np.zeros((2, cells.undecided.size), bool)
-    for i in np.flatnonzero(jumps | ~narrow):
+    for i in np.flatnonzero(jumps | singular | ~narrow):
         broken[left[i] : right[i] + 1] = True
+    # The point itself may be of the side that is infinite.
+    for i in np.flatnonzero(singular & ~known):
+        isolated[left[i] : right[i] + 1] = True
     for i in np.flatnonzero(jumps & (stray > allowed)):
         isolated[left[i] : right[i] + 1] = True
     # At the end of f's domain, a point that is decided as where f is undefined.
@@ -218,9 +230,14 @@ def _classify(
     for i in np.flatnonzero(jumps):
         ends = [float(_middle(x.value)[i]) for x in (before, after)]
         if apart[i] <= allowed[i]:
-            ends[1] = float(at[0][i])
+            ends[1] = float((_middle(within) if width[i] > 0 else at[0])[i])
         found.append(Discontinuity(float(exact[i]), *ends))
-    return seams, tuple(found), broken, isolated
+    return seams, tuple(found), broken, isolated, tuple(exact[singular].tolist())
+
+
+def _is_bounded(jet: Jet) -> np.ndarray:
+    parts = (jet.value.magnitude, jet.slope.magnitude, jet.curvature.magnitude)
+    return np.isfinite(parts).all(axis=0)
 
 
 def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:

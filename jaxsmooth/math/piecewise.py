@@ -20,8 +20,9 @@ from jaxsmooth.math.enclosure import EXTREME, as_pair, cast_outward, everything_
 from jaxsmooth.math.enclosure import Interval as Ends
 from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Walk
-from jaxsmooth.math.joints import NEGLIGIBLE, Discontinuity, Joints, Seam, examine
+from jaxsmooth.math.joints import Discontinuity, Joints, Seam, examine
 from jaxsmooth.math.range_maximum import Maxima
+from jaxsmooth.math.rounding import NEGLIGIBLE
 from jaxsmooth.math.seams import misjudged, right_of
 from jaxsmooth.math.univariate import Univariate
 
@@ -64,10 +65,10 @@ class Piecewise:
     def _parts(self) -> tuple[Cells, Joints]:
         cells = partition(self.program)
         joints = examine(self.program, cells, self.relative_gap)
-        jumps = [jump.location for jump in joints.discontinuities]
-        if jumps:
-            # Of cells that touch a jump nothing is known, so they are to be small.
-            cells = partition(self.program, jumps)
+        apart = [*(jump.location for jump in joints.discontinuities), *joints.singular]
+        if apart:
+            # Of cells that touch such points nothing is known, so they are to be small.
+            cells = partition(self.program, apart)
             joints = examine(self.program, cells, self.relative_gap)
         return cells, joints
 

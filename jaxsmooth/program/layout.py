@@ -31,6 +31,15 @@ def keeps_numbers(source: Any, target: Any) -> bool:
     return jnp.issubdtype(target, jnp.inexact) or np.can_cast(source, target, "safe")
 
 
+def shortens(equation: Equation) -> bool:
+    """Whether an equation converts numbers to a type that does not hold all of theirs."""
+    if equation.primitive is not p.convert_element_type_p:
+        return False
+    source, target = equation.inputs[0].dtype, equation.outputs[0].dtype
+    both = jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating)
+    return both and jnp.promote_types(source, target) != target
+
+
 def is_identity(equation: Equation) -> bool:
     """Whether an equation returns its operand, but for rounding.
 

@@ -26,7 +26,7 @@ from jax.core import ShapedArray
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
-from jaxsmooth.program.layout import is_identity, moves_units
+from jaxsmooth.program.layout import is_identity, moves_units, shortens
 from jaxsmooth.program.match import OF_NUMBERS
 from jaxsmooth.program.probabilities import Probabilities
 from jaxsmooth.program.simplify import uniform
@@ -106,7 +106,8 @@ class _Finder:
     def visit(self, equation: Equation) -> Equation:
         """The equation, or the region that ends in it."""
         self.probabilities.visit(equation)
-        if not (self._elementwise(equation) or moves_units(equation)):
+        # What a shorter type holds is rounded, and may be infinite.
+        if shortens(equation) or not (self._elementwise(equation) or moves_units(equation)):
             return equation
         (output,) = equation.outputs
         varying = [a for a in equation.inputs if isinstance(a, Value) and a in self.varies]

@@ -24,11 +24,11 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, concretely, down, is_traced, namespace, up
-from jaxsmooth.math.joints import NEGLIGIBLE
 from jaxsmooth.math.kernels import Kernel
 from jaxsmooth.math.magnitude import Magnitude, Response, elementwise_response, scale
 from jaxsmooth.math.piecewise import Piecewise, Seam, piecewise
 from jaxsmooth.math.range import Range, enclose
+from jaxsmooth.math.rounding import NEGLIGIBLE
 from jaxsmooth.math.univariate import COMPARISONS, Operation, Univariate
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.steps import UNIVARIATE
@@ -45,6 +45,10 @@ _FIXED = {p.bessel_i0e_p: (Operation("abs", (0,)), Operation("bessel_i0e", (1,))
 """Steps of primitives that are functions of one variable with kinks."""
 
 
+_HALF = 2.0**-16
+"""Between the rounding of half precision and that of single precision."""
+
+
 def _steps(equation: Equation) -> tuple[Operation, ...]:
     if equation.primitive in _FIXED:
         return _FIXED[equation.primitive]
@@ -54,8 +58,10 @@ def _steps(equation: Equation) -> tuple[Operation, ...]:
 def _function(equation: Equation) -> Piecewise:
     # Not cached by the steps themselves: Python holds the constant 1.0 equal to value 1.
     steps = _steps(equation)
-    rounding = float(jnp.finfo(equation.outputs[0].dtype).eps)
-    return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, 8 * rounding))
+    eps = float(jnp.finfo(equation.outputs[0].dtype).eps)
+    # Half precision has constants that were rounded once, and not the results of others.
+    rounding = (8 if eps < _HALF else 2) * eps
+    return piecewise(Univariate(steps, len(steps)), max(NEGLIGIBLE, rounding))
 
 
 def _evaluate(function: Piecewise, value: Any) -> Any:
