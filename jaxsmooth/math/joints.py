@@ -194,15 +194,15 @@ def _classify(
     met = known & narrow & changed & ~jumps
     bent = np.abs(change) > doubt
 
-    # A derivative by JAX may be that of the other side.
+    # The point may be of the side that is infinite; and derivatives there are those to its right.
     bounded = [_is_bounded(jet) for jet in limits]
     singular = narrow & changed & ~(bounded[0] & bounded[1])
+    safe = bounded[1] & (width == 0) & (here == sides[1]).all(axis=0)
 
     broken, isolated = np.zeros((2, cells.undecided.size), bool)
     for i in np.flatnonzero(jumps | singular | ~narrow):
-        broken[left[i] : right[i] + 1] = True
-    # The point itself may be of the side that is infinite.
-    for i in np.flatnonzero(singular & ~known):
+        broken[left[i] : right[i] + 1 - (singular[i] & safe[i] & ~jumps[i])] = True
+    for i in np.flatnonzero(singular & ~known & ~safe):
         isolated[left[i] : right[i] + 1] = True
     for i in np.flatnonzero(jumps & (stray > allowed)):
         isolated[left[i] : right[i] + 1] = True
