@@ -104,7 +104,7 @@ class _Environment:
         # An equation without results is an effect, or nothing at all.
         if node.outputs and node.outputs[0] in self.replacements:
             return self.replaced(node.outputs[0])
-        if node.loop is not None and self._replaces(node.loop.body):
+        if node.loop is not None and self._replaces([node]):
             with node.eqn.ctx.manager:
                 return self.loop(node.loop)
         return bind_equation(node.eqn, map(self.read, node.inputs))
@@ -135,10 +135,16 @@ class _Environment:
             else:
                 replacement = self.replacements.get(node.outputs[0]) if node.outputs else None
                 found = replacement is not None and (repairs or not replacement.repairs)
-                found = found or (node.loop is not None and self._replaces(node.loop.body, repairs))
+                if not found and node.loop is not None:
+                    found = repairs and self._counted(node.loop)
+                    found = found or self._replaces(node.loop.body, repairs)
             if found:
                 return True
         return False
+
+    def _counted(self, loop: Loop) -> bool:
+        """Whether it is a while of known length, which has no derivatives in reverse mode."""
+        return loop.length is None and loop in self.resolved.lengths
 
     def _repaired(self, call: Call) -> bool:
         """Whether what is replaced stands for the call itself."""

@@ -174,6 +174,16 @@ class TestKnownNumbers:
         # f itself has no derivative in reverse mode.
         assert jnp.isfinite(jax.grad(lambda x: f_eps(x, 4).sum())(X)).all()
 
+    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "in a call"])
+    def test_reverse_mode_where_nothing_is_smoothed(self, wrap):
+        f = wrap(
+            lambda x: lax.while_loop(
+                lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.tanh(c[1]) + x), (0, x)
+            )[1]
+        )
+        f_eps = smooth(f, 0.1, box(-1.0, 1.0))
+        np.testing.assert_allclose(jax.jacrev(f_eps)(X), jax.jacfwd(f)(X), rtol=1e-6)
+
     def test_inside_jit(self):
         f = FORMS["while"][0]
         np.testing.assert_allclose(
