@@ -63,7 +63,8 @@ def _places(equation: Equation, producers: Producers, known: Mapping[Value, Any]
         return None
     (axis,) = equation.params["axes"]
     (source,) = equation.inputs
-    last = producer(source, producers)
+    # Counts of conditions, few enough for every type.
+    last = made_by(bare(source, producers), producers)
     summed = last is not None and last.primitive is p.cumsum_p
     if last is not None and summed:
         if last.params["axis"] != axis or last.params["reverse"]:

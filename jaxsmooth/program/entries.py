@@ -87,7 +87,7 @@ def _fills(equation: Equation, known: Mapping[Value, Any]) -> bool:
     places = numbers(indices, known)
     if places is None:
         # Indices are assumed to be in range where others give what is no number.
-        return params["fill_value"] is not None
+        return params["fill_value"] is not None and not np.isnan(params["fill_value"])
     axes = params["dimension_numbers"].start_index_map
     last = np.array([operand.shape[a] - params["slice_sizes"][a] for a in axes])
     return bool(np.any((places < 0) | (places > last)))

@@ -32,15 +32,9 @@ def keeps_numbers(source: Any, target: Any) -> bool:
 
 
 def is_identity(equation: Equation) -> bool:
-    """Whether an equation returns its operand, but for rounding.
-
-    Conversions of whole numbers are left out: what was computed with these is not what real
-    numbers give, since they wrap, and their division truncates.
-    """
+    """Whether an equation returns its operand, but for rounding."""
     if equation.primitive is p.convert_element_type_p:
-        source, target = equation.inputs[0].dtype, equation.outputs[0].dtype
-        whole = source != target and jnp.issubdtype(source, jnp.integer)
-        return not whole and keeps_numbers(source, target)
+        return keeps_numbers(equation.inputs[0].dtype, equation.outputs[0].dtype)
     return equation.primitive is p.copy_p
 
 
@@ -55,6 +49,21 @@ class Origin:
 
     root: Atom
     axes: Axes
+
+
+def is_modular(equation: Equation) -> bool:
+    """Whether an equation computes with whole numbers."""
+    whole = any(jnp.issubdtype(v.dtype, jnp.integer) for v in equation.outputs)
+    return whole and equation.primitive in _ARITHMETIC
+
+
+_ARITHMETIC = frozenset(
+    {
+        p.add_p, p.sub_p, p.mul_p, p.div_p, p.rem_p, p.neg_p, p.abs_p, p.pow_p, p.integer_pow_p,
+        p.square_p, p.add_jaxvals_p, p.reduce_sum_p, p.reduce_prod_p, p.cumsum_p, p.cumprod_p,
+        p.dot_general_p, p.conv_general_dilated_p, p.scatter_add_p, p.scatter_mul_p,
+    }
+)  # fmt: skip
 
 
 def bare(atom: Atom, producers: Producers) -> Atom:
@@ -73,8 +82,12 @@ def made_by(atom: Atom, producers: Producers) -> Equation | None:
 
 
 def producer(atom: Atom, producers: Producers) -> Equation | None:
-    """The equation that computes the bare atom."""
-    return made_by(bare(atom, producers), producers)
+    """The equation that computes the bare atom, if it is what real numbers give.
+
+    None for arithmetic of whole numbers: they wrap, and their division truncates.
+    """
+    equation = made_by(bare(atom, producers), producers)
+    return None if equation is None or is_modular(equation) else equation
 
 
 def origin(atom: Atom, producers: Producers) -> Origin:
