@@ -30,6 +30,7 @@ LENGTHS = {
     "with a constant": lambda x: jnp.sqrt(x[0] ** 2 + x[1] ** 2 + 1e-3),
     "sum of arrays": lambda x: jnp.sqrt(x**2 + x[::-1] ** 2 + 0.5).sum(),
     "against a number": lambda x: jnp.hypot(x, 0.25).sum(),
+    "vmapped over one operand": lambda x: jax.vmap(jnp.hypot, (0, None))(x, x[:2]).sum(),
 }
 
 
