@@ -90,9 +90,9 @@ def _split(equations: Sequence[Equation], vector: Value, known: dict[Value, Any]
     return found
 
 
-def _roundings(equations: Sequence[Equation], vector: Value, named: object) -> dict[Value, int]:
+def _roundings(equations: Sequence[Equation], vector: Value, named: object) -> dict[Atom, int]:
     """How often what depends on the vector is rounded."""
-    counts = {vector: 0}
+    counts: dict[Atom, int] = {vector: 0}
     for equation in equations:
         operands = [a for a in equation.inputs if a in counts]
         own = _own_roundings(equation, [a in counts for a in equation.inputs])
@@ -102,7 +102,7 @@ def _roundings(equations: Sequence[Equation], vector: Value, named: object) -> d
                 "not read off. Write the product with jnp.dot, sums, and products with numbers "
                 "that are known, or make the matrix and use jnp.linalg.solve."
             )
-        count = max(counts[a] for a in operands if isinstance(a, Value)) + own
+        count = max(counts[a] for a in operands) + own
         counts.update(dict.fromkeys(equation.outputs, count))
     return counts
 
