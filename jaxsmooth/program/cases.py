@@ -64,7 +64,8 @@ def _places(equation: Equation, producers: Producers, known: Mapping[Value, Any]
         return None
     (axis,) = equation.params["axes"]
     (source,) = equation.inputs
-    last = producer(source, producers)
+    # Counts of conditions, few enough for every type.
+    last = made_by(bare(source, producers), producers)
     summed = last is not None and last.primitive is p.cumsum_p
     if last is not None and summed:
         if last.params["axis"] != axis or last.params["reverse"]:
@@ -242,7 +243,7 @@ def _by_condition(
     if equation.primitive is not p.select_n_p:
         return [equation]
     which, *options = equation.inputs
-    index = bare(which, producers, count=True)
+    index = bare(which, producers)
     conditions = places.get(index, ()) if isinstance(index, Value) else ()
     # Of a chain of choices only the last one, which f makes, may be smoothed.
     single = sum(isinstance(condition, Value) for condition, _ in conditions) == 1

@@ -39,7 +39,7 @@ def size(rewriter: Rewriter, equation: Equation) -> None:
     """|z|."""
     (z,) = equation.inputs
     rewriter.modulus[equation.outputs[0]] = z
-    params = {"axes": (len(z.shape),), "scale": 1.0, "offset": 0.0}
+    params = {"axes": (len(z.shape),), "scale": 1.0, "offset": 0.0, "floored": False}
     rewriter.add(equation, NORM, [rewriter.pair(z)], equation.outputs, params)
 
 

@@ -3,13 +3,14 @@
 Group normalisation splits the channels as (groups, channels of each), takes its means along
 the latter, and repeats them over the channels: a broadcast and a reshape that merges both
 axes. What is computed from the repeated means is computed here with the axis split, where a
-mean is constant along an axis, and merged again. Nothing else changes.
+mean is constant along an axis, and merged again. That is done for what is centred or normalised
+so, and nothing else changes: what is not moved reads what is merged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, live
 from jaxsmooth.program.layout import moved, origin, producer
+from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED, norms
 
 # Smooth: a kink stays on the values of the program, where it is smoothed.
 _ELEMENTWISE = frozenset(
@@ -39,9 +41,40 @@ def grouped(
       outputs: what is wanted of them.
       known: values that are known; split ones are added.
     """
-    splitter = _Splitter(known)
-    found = [e for equation in equations for e in splitter.visit(equation)]
-    return live(found, outputs) if splitter.split else list(equations)
+    trial = _Splitter(dict(known))
+    found = trial.all(equations)
+    if not trial.split:
+        return list(equations)
+    useful = _useful(found, norms(found, outputs, trial.known), trial.split)
+    return live(_Splitter(known, useful).all(equations), outputs) if useful else list(equations)
+
+
+def _useful(
+    found: Sequence[Equation], recognised: Sequence[Equation], splits: Mapping[Value, _Split]
+) -> set[Value]:
+    """The values to split, for the sake of norms and normalisations of what is split.
+
+    A norm with a kink is none of them: where it is smoothed, it has to be a value of f.
+    """
+    wide = {s.value: result for result, s in splits.items() if result is not s.value}
+    sought = {
+        e.outputs[0]
+        for e in recognised
+        if e.primitive in (CENTERED, NORMALISED) or (e.primitive is NORM and e.params["offset"])
+    }
+    # A product of a normalisation and something else reads one that is not in the program.
+    readers = {e.outputs[0] for e in recognised if not sought.isdisjoint(e.inputs)}
+    producers = {v: e for e in found for v in e.outputs}
+    pending = [v for v in sought if v in wide]
+    if any(v not in producers for v in sought):
+        pending += [v for v in readers if v in wide]
+    needed: set[Value] = set()
+    while pending:
+        value = pending.pop()
+        if value in wide and value not in needed:
+            needed.add(value)
+            pending.extend(a for a in producers[value].inputs if isinstance(a, Value))
+    return {wide[v] for v in needed}
 
 
 @dataclass(frozen=True)
@@ -60,10 +93,24 @@ class _Split:
 
 @dataclass(eq=False)
 class _Splitter:
+    """
+    Attributes:
+      known: values that are known.
+      wanted: results to split, of equations that can be; None for all.
+      producers: the equations before.
+      split: for values, the same with an axis split.
+      reshaped: the reshapes of values, by their shapes.
+    """
+
     known: dict[Value, Any]
+    wanted: set[Value] | None = None
     producers: dict[Value, Equation] = field(default_factory=dict)
     split: dict[Value, _Split] = field(default_factory=dict)
     reshaped: dict[tuple[Value, tuple[int, ...]], Value] = field(default_factory=dict)
+
+    def all(self, equations: Sequence[Equation]) -> list[Equation]:
+        """What stands for the equations."""
+        return [e for equation in equations for e in self.visit(equation)]
 
     def visit(self, equation: Equation) -> list[Equation]:
         """What stands for the equation."""
@@ -79,6 +126,8 @@ class _Splitter:
         found = self.split.get(first) if isinstance(first, Value) else None
         if equation.primitive is p.reshape_p and found is None:
             self._repeat(equation)
+            return [equation]
+        if self.wanted is not None and equation.outputs[0] not in self.wanted:
             return [equation]
         if equation.primitive in (p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p):
             return [equation, *self._moved(equation, found)] if found else [equation]

@@ -41,15 +41,9 @@ def shortens(equation: Equation) -> bool:
 
 
 def is_identity(equation: Equation) -> bool:
-    """Whether an equation returns its operand, but for rounding.
-
-    Conversions of whole numbers are left out: what was computed with these is not what real
-    numbers give, since they wrap, and their division truncates.
-    """
+    """Whether an equation returns its operand, but for rounding."""
     if equation.primitive is p.convert_element_type_p:
-        source, target = equation.inputs[0].dtype, equation.outputs[0].dtype
-        whole = source != target and jnp.issubdtype(source, jnp.integer)
-        return not whole and keeps_numbers(source, target)
+        return keeps_numbers(equation.inputs[0].dtype, equation.outputs[0].dtype)
     return equation.primitive is p.copy_p
 
 
@@ -66,19 +60,26 @@ class Origin:
     axes: Axes
 
 
-def bare(atom: Atom, producers: Producers, count: bool = False) -> Atom:
-    """The atom without the identities and conversions that it went through.
+def is_modular(equation: Equation) -> bool:
+    """Whether an equation computes with whole numbers."""
+    whole = any(jnp.issubdtype(v.dtype, jnp.integer) for v in equation.outputs)
+    return whole and equation.primitive in _ARITHMETIC
 
-    Args:
-      atom: a value.
-      producers: the equations that compute values.
-      count: whether it counts something, no further than all types of whole numbers go.
-    """
+
+_ARITHMETIC = frozenset(
+    {
+        p.add_p, p.sub_p, p.mul_p, p.div_p, p.rem_p, p.neg_p, p.abs_p, p.pow_p, p.integer_pow_p,
+        p.square_p, p.add_jaxvals_p, p.reduce_sum_p, p.reduce_prod_p, p.cumsum_p, p.cumprod_p,
+        p.dot_general_p, p.conv_general_dilated_p, p.scatter_add_p, p.scatter_mul_p,
+    }
+)  # fmt: skip
+
+
+def bare(atom: Atom, producers: Producers) -> Atom:
+    """The atom without the identities and conversions that it went through."""
     while isinstance(atom, Value) and atom in producers:
         equation = producers[atom]
-        converts = count and equation.primitive is p.convert_element_type_p
-        counts = converts and jnp.issubdtype(equation.outputs[0].dtype, jnp.integer)
-        if not (counts or is_identity(equation)):
+        if not is_identity(equation):
             return atom
         (atom,) = equation.inputs
     return atom
@@ -90,8 +91,12 @@ def made_by(atom: Atom, producers: Producers) -> Equation | None:
 
 
 def producer(atom: Atom, producers: Producers) -> Equation | None:
-    """The equation that computes the bare atom."""
-    return made_by(bare(atom, producers), producers)
+    """The equation that computes the bare atom, if it is what real numbers give.
+
+    None for arithmetic of whole numbers: they wrap, and their division truncates.
+    """
+    equation = made_by(bare(atom, producers), producers)
+    return None if equation is None or is_modular(equation) else equation
 
 
 def origin(atom: Atom, producers: Producers) -> Origin:

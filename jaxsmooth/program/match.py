@@ -21,7 +21,7 @@ from jax.extend.core import primitives as p
 from jaxsmooth.program.common import stops_last
 from jaxsmooth.program.equivalence import same_numbers, same_params, traced_once
 from jaxsmooth.program.graph import Atom, Equation, Graph, Literal, Value, from_jaxpr, live
-from jaxsmooth.program.layout import Producers, made_by
+from jaxsmooth.program.layout import Axes, Producers, made_by
 
 LOGADDEXP = Primitive("logaddexp")
 LENGTH = Primitive("length")
@@ -176,72 +176,123 @@ def matched(
       producers: the equations before.
     """
     reference = _reference(function, operands)
-    bindings: dict[Value, Atom] = {}
     end = reference.graph.outputs[0]
     if not isinstance(end, Value) or end not in reference.producers:
         return None
-    if not _same_equation(reference.producers[end], equation, reference, producers, bindings):
+    matcher = _Matcher(reference, producers)
+    (result,) = equation.outputs
+    axes = tuple(range(len(result.shape)))
+    if not matcher.same_equation(reference.producers[end], equation, axes, bindings := {}):
         return None
-    return tuple(bindings[v] for v in reference.graph.inputs)
+    found = tuple(bindings[v].atom for v in reference.graph.inputs)
+    # Operands of functions of numbers may be narrower, but of the same rank.
+    ranks = {0, len(axes)}
+    same = all(
+        a.shape == v.shape or (v.shape == () and len(a.shape) in ranks)
+        for a, v in zip(found, reference.graph.inputs, strict=True)
+    )
+    return found if same else None
 
 
-def _same_equation(
-    wanted: Equation,
-    found: Equation,
-    reference: _Reference,
-    producers: Producers,
-    bindings: dict[Value, Atom],
-) -> bool:
-    """Whether an equation and all that it reads match the reference's; fills bindings."""
-    if wanted.primitive is not found.primitive or not same_params(wanted.params, found.params):
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """An atom as a value that it repeats.
+
+    Attributes:
+      atom: the atom.
+      root: what it repeats, or itself.
+      axes: for every axis of the root that of the result of the last equation; None for axes
+        of length one.
+    """
+
+    atom: Atom
+    root: Atom
+    axes: Axes
+
+    def is_same(self, other: _Spread) -> bool:
+        """Whether both are the same numbers at the same places."""
+        if isinstance(self.root, Literal) and isinstance(other.root, Literal):
+            return same_numbers(self.root.value, other.root.value)
+        return self.root is other.root and self.axes == other.axes
+
+
+_Bindings = dict[Value, _Spread]
+
+
+@dataclass(frozen=True, eq=False)
+class _Matcher:
+    """Equations against those of a reference.
+
+    Functions of numbers may be computed before their operands are spread to one shape, as
+    `jax.vmap` does where some operands are not mapped.
+    """
+
+    reference: _Reference
+    producers: Producers
+
+    def same_equation(
+        self, wanted: Equation, found: Equation, axes: Axes, bindings: _Bindings
+    ) -> bool:
+        """Whether an equation and all that it reads match the reference's; fills bindings.
+
+        Args:
+          wanted: the reference's.
+          found: the program's.
+          axes: for the axes of the result, those of the result of the last equation.
+          bindings: what stands for the reference's values.
+        """
+        if wanted.primitive is not found.primitive or not same_params(wanted.params, found.params):
+            return False
+        orders = [found.inputs]
+        if wanted.primitive in _COMMUTATIVE:
+            orders.append(found.inputs[::-1])
+        for order in orders:
+            trial = dict(bindings)
+            if all(
+                self._same_atom(w, f, axes, trial)
+                for w, f in zip(wanted.inputs, order, strict=True)
+            ):
+                bindings.update(trial)
+                return True
         return False
-    orders = [found.inputs]
-    if wanted.primitive in _COMMUTATIVE:
-        orders.append(found.inputs[::-1])
-    for order in orders:
-        trial = dict(bindings)
-        if all(
-            _same_atom(w, f, reference, producers, trial)
-            for w, f in zip(wanted.inputs, order, strict=True)
-        ):
-            bindings.update(trial)
+
+    def _same_atom(self, wanted: Atom, found: Atom, axes: Axes, bindings: _Bindings) -> bool:
+        spread = self._spread(found, axes)
+        if isinstance(wanted, Literal):
+            return spread.is_same(_Spread(wanted, wanted, ()))
+        if wanted in bindings:
+            if not bindings[wanted].is_same(spread):
+                return False
+            # What has all axes can be an operand in the place of the result's.
+            if len(found.shape) > len(bindings[wanted].atom.shape):
+                bindings[wanted] = spread
             return True
-    return False
-
-
-def _same_atom(
-    wanted: Atom,
-    found: Atom,
-    reference: _Reference,
-    producers: Producers,
-    bindings: dict[Value, Atom],
-) -> bool:
-    if isinstance(wanted, Literal):
-        return _identical(wanted, _narrow(found, producers))
-    if wanted in bindings:
-        return _identical(_narrow(bindings[wanted], producers), _narrow(found, producers))
-    producer = reference.producers.get(wanted)
-    if producer is None:
-        bindings[wanted] = found
+        made = self.reference.producers.get(wanted)
+        if made is not None:
+            value, axes = (spread.root, spread.axes) if self._of_numbers else (found, axes)
+            target = made_by(value, self.producers)
+            if target is None or not self.same_equation(made, target, axes, bindings):
+                return False
+            if made.outputs.index(wanted) != target.outputs.index(value):
+                return False
+        bindings[wanted] = spread
         return True
-    target = made_by(found, producers)
-    if target is None or not _same_equation(producer, target, reference, producers, bindings):
-        return False
-    if producer.outputs.index(wanted) != target.outputs.index(found):
-        return False
-    bindings[wanted] = found
-    return True
 
+    @property
+    def _of_numbers(self) -> bool:
+        return all(v.shape == () for v in self.reference.graph.inputs)
 
-def _narrow(atom: Atom, producers: Producers) -> Atom:
-    """The scalar that an array repeats, or the atom itself."""
-    equation = made_by(atom, producers)
-    if equation is None or equation.primitive is not p.broadcast_in_dim_p:
-        return atom
-    return equation.inputs[0] if equation.inputs[0].shape == () else atom
-
-
-def _identical(a: Atom, b: Atom) -> bool:
-    if isinstance(a, Literal) and isinstance(b, Literal):
-        return same_numbers(a.value, b.value)
-    return a is b
+    def _spread(self, atom: Atom, axes: Axes) -> _Spread:
+        """An operand of an equation whose result has these axes."""
+        if len(atom.shape) != len(axes):
+            axes = tuple(range(len(atom.shape)))
+        root, places = atom, axes
+        while (equation := made_by(root, self.producers)) is not None:
+            if equation.primitive is not p.broadcast_in_dim_p:
+                break
+            places = tuple(places[d] for d in equation.params["broadcast_dimensions"])
+            root = equation.inputs[0]
+        if root.shape and not self._of_numbers:
+            root, places = atom, axes
+        long = tuple(a if n > 1 else None for a, n in zip(places, root.shape, strict=True))
+        return _Spread(atom, root, long)

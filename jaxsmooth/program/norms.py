@@ -40,7 +40,8 @@ from jaxsmooth.program.squares import squared
 CENTERED = Primitive("centered")
 NORM = Primitive("norm")
 NORMALISED = Primitive("normalised")
-"""Params of all three: ``axes``; of the last two also ``scale`` a and ``offset`` c."""
+"""Params of all three: ``axes``; of the last two also ``scale`` a, ``offset`` c and ``floored``:
+whether the program computes max(a Σ z², 0) + c."""
 
 
 def norms(
@@ -70,6 +71,12 @@ class _Squares:
     layout: Axes
     scale: float
     offset: float
+    floored: bool
+
+    @property
+    def params(self) -> dict[str, Any]:
+        names = ("axes", "scale", "offset", "floored")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(eq=False)
@@ -129,9 +136,10 @@ class _Finder:
     def mean(self, atom: Atom) -> _Sum | None:
         """A sum that is a mean, exactly."""
         found = self.sum(atom)
-        if found is None or found.factor != 1 / self._count(found.x, found.axes):
+        if found is None:
             return None
-        return found
+        count = self._count(found.x, found.axes)
+        return found if count and found.factor == 1 / count else None
 
     @staticmethod
     def _count(x: Atom, axes: Sequence[int]) -> int:
@@ -167,20 +175,20 @@ class _Finder:
         return replace(inner, layout=layout)
 
     def _plain_squares(self, atom: Atom, offset: float) -> _Squares | None:
-        layout, atom = self._unfloored(atom)
+        layout, atom, floored = self._unfloored(atom)
         found = self.sum(atom)
         if found is None:
-            return self._variance(layout, atom, offset) if offset > 0 else None
+            return self._variance(layout, atom, offset, floored) if offset > 0 else None
         z = self.root_of_square(found.x)
         if z is None or not found.factor > 0 or z.shape != found.x.shape:
             return None
         layout = through(layout, found.layout)
-        return _Squares(z, found.axes, layout, found.factor, offset)
+        return _Squares(z, found.axes, layout, found.factor, offset, floored)
 
-    def _unfloored(self, atom: Atom) -> tuple[Axes, Atom]:
+    def _unfloored(self, atom: Atom) -> tuple[Axes, Atom, bool]:
         """Layout and root of an atom, of max(x, c) with a number c <= 0 those of x.
 
-        It is for what is never negative.
+        And whether c is 0. It is for what is never negative.
         """
         around = origin(atom, self.producers)
         equation = producer(around.root, self.producers)
@@ -188,10 +196,10 @@ class _Finder:
             for inner, other in (equation.inputs, equation.inputs[::-1]):
                 floor = self.number(other)
                 if floor is not None and floor <= 0 and inner.shape == equation.outputs[0].shape:
-                    return around.axes, inner
-        return around.axes, around.root
+                    return around.axes, inner, floor == 0
+        return around.axes, around.root, False
 
-    def _variance(self, around: Axes, atom: Atom, offset: float) -> _Squares | None:
+    def _variance(self, around: Axes, atom: Atom, offset: float, floored: bool) -> _Squares | None:
         """mean(x²) - mean(x)², which is never negative."""
         equation = producer(atom, self.producers)
         if equation is None or equation.primitive is not p.sub_p:
@@ -206,7 +214,7 @@ class _Finder:
             return None
         layout = through(around, second.layout)
         centered = self._centered_of(x, second.axes)
-        return _Squares(centered, second.axes, layout, second.factor, offset)
+        return _Squares(centered, second.axes, layout, second.factor, offset, floored)
 
     def _centered_of(self, x: Atom, axes: tuple[int, ...]) -> Atom | _Wanted:
         """The value of an equation that has been found already, or one to be made."""
@@ -265,8 +273,8 @@ class _Finder:
         places = reduced(shape, found.axes, equation.outputs[0].shape)
         if places is None or found.layout != long_axes(without(places, found.axes), shape):
             return None
-        params = {"axes": found.axes, "scale": found.scale, "offset": found.offset}
-        return [replace(equation, primitive=NORM, params=params, inputs=(found.z,), eqn=None)]
+        z = (found.z,)
+        return [replace(equation, primitive=NORM, params=found.params, inputs=z, eqn=None)]
 
     def quotient(self, equation: Equation) -> list[Equation] | None:
         """z / √(a Σ z² + c)."""
@@ -313,7 +321,7 @@ class _Finder:
         layout = through(found.axes, squares.layout)
         if not spread_over(z.shape, squares.axes, layout):
             return None
-        return {"axes": squares.axes, "scale": squares.scale, "offset": squares.offset}
+        return squares.params
 
     def _normalised(
         self, equation: Equation, z: Atom, params: dict[str, Any], rest: Atom | None

@@ -245,8 +245,6 @@ class _Finder:
             return False
         if is_identity(equation) or equation.outputs[0] in self.whole:
             return True
-        if equation.primitive in PASSED and equation.inputs[0] in self.whole:
-            return True
         if equation.primitive in EXPANDED:
             return True
         parameters = [equation.inputs[i] for i in PARAMETERS.get(equation.primitive, ())]

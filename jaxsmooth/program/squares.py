@@ -14,7 +14,7 @@ from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 
 from jaxsmooth.program.graph import Atom, Equation, Value, live
-from jaxsmooth.program.layout import Producers, producer
+from jaxsmooth.program.layout import Producers, is_modular, producer
 
 SQUARES = Primitive("sum_of_squares")
 """Σ x² over ``axes``."""
@@ -32,7 +32,7 @@ def squares(
 
 
 def _recognise(equation: Equation, producers: Producers) -> Equation:
-    if equation.primitive is not p.reduce_sum_p:
+    if equation.primitive is not p.reduce_sum_p or is_modular(equation):
         return equation
     square = producer(equation.inputs[0], producers)
     root = None if square is None else squared(square)

@@ -25,7 +25,7 @@ the kernel's K/μ.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -173,6 +173,20 @@ class NormRule(_Slices, KinkRule):
         bend = up(times(self.scale(eq), _inverse(self.least_value(eq))), 2)
         # Where a slice is smoothed, its kernel has all of the curvature.
         return [self._response(eq, m, xp.where(active, 0.0, bend))]
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        # Of max(Σ z², 0) JAX takes half of the derivatives where Σ z² = 0.
+        if not equation.params["floored"]:
+            return None
+        (result,), params = equation.outputs, equation.params
+        axes, scale, offset = (params[name] for name in ("axes", "scale", "offset"))
+
+        def compute(z: Any) -> Any:
+            z = z.astype(jnp.promote_types(z.dtype, result.dtype))
+            root = jnp.sqrt(scale * jnp.sum(z * z, axis=axes) + offset)
+            return root.reshape(result.shape).astype(result.dtype)
+
+        return compute
 
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
         (m,) = magnitudes

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
-from jaxsmooth.math.array import Array, concretely, is_traced, namespace, norm2, up
+from jaxsmooth.math.array import Array, is_traced, namespace, norm2, up
 from jaxsmooth.math.inverse import (
     Inverses,
     Matrices,
@@ -32,6 +28,7 @@ from jaxsmooth.rules.matrices import (
     whole_change,
     whole_system,
 )
+from jaxsmooth.rules.matvec import matrix_of
 from jaxsmooth.rules.registry import Local, define
 from jaxsmooth.rules.systems import SystemRule
 
@@ -183,20 +180,8 @@ class LinearSolveRule(SystemRule):
                 f"{eq} has {size} unknowns, too many to bound its inverse. Multiply by an inverse "
                 "that is known."
             )
-        product = jaxpr_as_fun(eq.params["jaxprs"].matvec)
-
-        def column_of(unit: Any) -> Any:
-            (found,) = product(*constants, unit.reshape(shape))
-            return found.reshape(-1)
-
-        with concretely():
-            constants = [
-                jnp.asarray(np.asarray(k, np.float64 if np.asarray(k).dtype.kind == "f" else None))
-                for k in constants[: self._counts(eq)[0]]
-            ]
-            matrix = np.asarray(jax.vmap(column_of)(jnp.eye(size)), np.float64).T
-        # A product with a unit vector has one term that is not 0.
-        spread = abs(matrix) * 2.0**-48
+        product, count = eq.params["jaxprs"].matvec, self._counts(eq)[0]
+        matrix, spread = matrix_of(product, constants[:count], shape, eq)
         matrices = Matrices(matrix[None], spread[None], norm2(spread)[None])
         return System(matrices, np.zeros(eq.leaves), norm2(spread), norm2(spread))
 

@@ -103,3 +103,56 @@ def test_other_reshapes_are_left_alone():
     x = jnp.arange(4.0) / 10
     assert f_eps.certificate(x).error == 0
     np.testing.assert_allclose(f_eps(x), f(x))
+
+
+def grouped(x):
+    return x.reshape(x.shape[0], 2, -1)
+
+
+def repeated(means, times):
+    return jnp.broadcast_to(means[..., None], (*means.shape, times)).reshape(len(means), -1)
+
+
+def normalised(x):
+    means, variances = grouped(x).mean(-1), grouped(x).var(-1)
+    return (x - repeated(means, 2)) * lax.rsqrt(repeated(variances, 2) + 0.05)
+
+
+KINKS = {
+    "leaky relu of a normalisation": lambda x: jax.nn.leaky_relu(normalised(x)),
+    "leaky relu, scaled and shifted": lambda x: jax.nn.leaky_relu(
+        normalised(x) * jnp.arange(1.0, 5.0) + 1
+    ),
+    "norm": lambda x: jnp.sqrt(repeated((x[..., None] ** 2).sum(-1), 1)),
+    "length": lambda x: jnp.sqrt(repeated(x, 2) ** 2 + repeated(x[:, ::-1], 2) ** 2),
+    "length with a mean": lambda x: jnp.sqrt(repeated(grouped(x).mean(-1), 2) ** 2 + x**2),
+    "choice": lambda x: (lambda d: jnp.where(d > 0, d, 0.1 * d))(
+        repeated(grouped(x).sum(-1), 2) - x
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_of_what_is_repeated(name):
+    """They are smoothed where f has them, and choices see the same numbers as their options."""
+    f, rng = KINKS[name], np.random.default_rng(0)
+    f_eps, x = smooth(f, 0.1, box(-1.0, 1.0)), jnp.zeros((1, 4))
+    certificate = f_eps.certificate(x)
+    assert certificate.sites
+    points = jnp.asarray(rng.uniform(-1, 1, (40, 1, 4))).at[0].set(0.0)
+    slope = lambda x: jax.jacobian(f_eps)(x).reshape(-1, 4)  # noqa: E731
+    values, exact, slopes = jax.jit(jax.vmap(lambda x: (f_eps(x), f(x), slope(x))))(points)
+    assert np.linalg.norm((values - exact)[:, 0], axis=-1).max() <= certificate.error + 1e-9
+    assert np.linalg.norm(slopes, 2, (1, 2)).max() <= certificate.lipschitz * (1 + 1e-9)
+
+
+def test_lengths_of_what_is_repeated_are_those_of_hypot():
+    def hypot(x):
+        return jnp.hypot(repeated(grouped(x).mean(-1), 2), x)
+
+    found, expected = (
+        smooth(f, 0.1, box(-1.0, 1.0)).certificate(jnp.zeros((1, 4)))
+        for f in (KINKS["length with a mean"], hypot)
+    )
+    np.testing.assert_allclose(found.lipschitz, expected.lipschitz, rtol=1e-9)
+    np.testing.assert_allclose(found.smoothness, expected.smoothness, rtol=1e-9)

@@ -253,3 +253,34 @@ def test_layouts(seed):
         f, shape = rearranged(seed)
         width = (0.5, 3.0, 40.0)[seed % 3]
         check(f, Box(shape, -width, width), points=60)
+
+
+FILLED = {
+    "known": lambda x, i: jax.nn.logsumexp(x) - x.at[5].get(mode="fill", fill_value=0.0),
+    "unknown": lambda x, i: jnp.log(jax.nn.softmax(x).at[i[0]].get(mode="fill", fill_value=1.0)),
+    "along": lambda x, i: (
+        jax.nn.logsumexp(x) - jnp.take_along_axis(x, np.array([5]), 0, mode="fill", fill_value=0.0)
+    ),
+    "along, batched": lambda x, i: jax.vmap(
+        lambda x, i: jax.nn.logsumexp(x) - jnp.take_along_axis(x, i, 0, mode="fill", fill_value=0.0)
+    )(jnp.stack([x, x + 1]), i[:2, None]),
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_entries_that_numbers_stand_for(name):
+    """A number that fills the place of an entry does not move with the others."""
+    f, where = FILLED[name], box(5.0, 6.0)
+    f_eps = smooth(f, 0.1, (where, anything()))
+    x, index = jnp.array([5.0, 5.5, 6.0]), jnp.array([7, 1, 5])
+    certificate = f_eps.certificate(x, index)
+    assert np.linalg.norm(f_eps(x, index) - f(x, index)) <= 1e-6
+    assert np.linalg.norm(f(x, index)) <= certificate.bound * (1 + 1e-6)
+    slope = np.atleast_2d(jax.jacobian(f)(x, index))
+    slope = slope.reshape(-1, 3)
+    assert np.linalg.norm(slope, 2) <= certificate.lipschitz * (1 + 1e-6)
+
+
+def test_known_places_in_range_are_not_filled():
+    f = lambda x: jax.nn.logsumexp(x) - x.at[2].get(mode="fill", fill_value=0.0)  # noqa: E731
+    assert close(analysed(f, Ball((3,), 60.0)).lipschitz, 2**0.5)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsmooth import box, smooth
+from jaxsmooth import DiscontinuityError, analyze, box, smooth
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,36 @@ def test_whatever_was_traced_before(function, precision):
             found.add((round(certificate.lipschitz, 3), len(certificate.sites)))
         jax.clear_caches()
     assert len(found) == 1
+
+
+def larger(x, y):
+    return jnp.where(x > y, x, y)
+
+
+HALF_MAPPED = {
+    "rows": (jax.vmap(larger, (0, None)), lambda x, y: jnp.maximum(x[:, None], y)),
+    "columns": (jax.vmap(larger, (None, 0), 1), lambda x, y: jnp.maximum(x[:, None], y)),
+    "numbers": (lambda x, y: jax.vmap(larger, (0, None))(x, y[0]), lambda x, y: larger(x, y[0])),
+    "exponentials": (
+        jax.vmap(jnp.logaddexp, (0, None)), lambda x, y: jnp.logaddexp(x[:, None], y),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALF_MAPPED)
+def test_operands_that_are_not_mapped(name):
+    """They are computed with before they are spread."""
+    x, y = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    found, expected = (analyze(f, (box(-1.0, 1.0),) * 2)(x, y) for f in HALF_MAPPED[name])
+    np.testing.assert_allclose(found.lipschitz, expected.lipschitz, rtol=1e-9)
+    assert len(found.sites) == len(expected.sites)
+
+
+def test_operands_that_are_spread_along_different_axes():
+    """What is compared is not what is chosen from."""
+
+    def f(x, y):
+        return jnp.where(x[:, None] > y, x, y[:, None])
+
+    with pytest.raises(DiscontinuityError, match="jumps"):
+        analyze(f, (box(-1.0, 1.0),) * 2)(np.zeros(3, np.float32), np.zeros(3, np.float32))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import jaxsmooth
 from jaxsmooth import box, errors
@@ -110,3 +111,80 @@ def test_types_of_functions_of_one_variable(f, short):
     assert found.dtype == exact.dtype
     # Rounded to the short type, of numbers up to 6.
     np.testing.assert_allclose(found.astype(float), exact.astype(float), atol=0.05 + 6 / 256)
+
+
+ROOTS = {
+    "standard deviation": jnp.std,
+    "and what it is added to": lambda x: x + jnp.std(x),
+    "norm of a long sum": lambda x: jnp.sqrt(jnp.sum(x * x, dtype=jnp.float32)),
+    "long length": lambda x: jnp.sqrt(
+        (x * x).astype(jnp.float32) + (x[::-1] * x[::-1]).astype(jnp.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize("short", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("f", ROOTS.values(), ids=ROOTS.keys())
+def test_types_of_smoothed_roots(f, short):
+    """The sum of the squares and the root may have other types than the operand."""
+    f_eps = jaxsmooth.smooth(f, 0.1, box(-1.0, 1.0))
+    x = jnp.array([1.0, -0.5, 0.25], short)
+    found, exact = f_eps(x), f(x)
+    assert f_eps.certificate(x).sites
+    assert found.dtype == exact.dtype
+    np.testing.assert_allclose(found.astype(float), exact.astype(float), atol=0.12)
+
+
+# Divisors that are no norms, since whole numbers wrap and their division truncates.
+WRAPPED = {
+    "squares of bytes": (
+        lambda i, x: x / jnp.sum(i * i).astype(float), (100, 110), jnp.array([104, 108], jnp.int8),
+    ),
+    "norm": (
+        lambda i, x: x / jnp.sqrt(jnp.sum(i * i).astype(float)),
+        (65536, 65537), jnp.array([65537, 65537], jnp.int32),
+    ),
+    "quotient": (
+        lambda i, x: x / (0.001 + jnp.sqrt(lax.div(jnp.sum(i * i), 4).astype(float))),
+        (1, 1), jnp.array([1], jnp.int32),
+    ),
+    "length": (
+        lambda i, x: x / jnp.sqrt((i[0] * i[0] + i[1] * i[1]).astype(float) + 1.0),
+        (100, 110), jnp.array([104, 108], jnp.int8),
+    ),
+    "semidefinite": (
+        lambda i, x: jnp.linalg.solve(
+            jnp.outer(x, x) + (i * i).astype(float) + 337 * jnp.eye(3), jnp.ones(3)
+        ),
+        (11, 12), jnp.asarray(12, jnp.int8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_algebra_of_whole_numbers(name):
+    """What wraps or is cut off is refused, or certified as it is."""
+    f, where, i = WRAPPED[name]
+    x = jnp.zeros(3) if name == "semidefinite" else jnp.ones(())
+    f_eps = jaxsmooth.smooth(f, 0.1, (box(*where), box(-1.0, 1.0)))
+    try:
+        certificate = f_eps.certificate(i, x)
+    except errors.CertificationError:
+        return
+    assert np.linalg.norm(f(i, x)) <= certificate.bound * (1 + 1e-6)
+    slope = np.linalg.norm(jax.jacobian(f_eps, 1)(i, x))
+    assert slope <= certificate.lipschitz * (1 + 1e-6)
+
+
+def test_root_of_whole_numbers():
+    """It is no length, whose operands and result would be whole numbers."""
+
+    def f(i, j):
+        return jnp.sqrt((i * i + j * j).astype(jnp.float32))
+
+    one = jnp.asarray(1, jnp.int32)
+    f_eps = jaxsmooth.smooth(f, 0.1, (box(1, 5), box(0, 5)))
+    found = f_eps(one, one)
+    assert found.dtype == jnp.float32
+    assert found == f(one, one)
+    assert np.sqrt(50) <= f_eps.certificate(one, one).bound <= np.sqrt(50) * (1 + 1e-6)

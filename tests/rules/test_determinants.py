@@ -155,3 +155,19 @@ def test_known_determinants_are_numbers():
     with jax.enable_x64(True):
         found = analyze(lambda x: logdet(C) * x + det(C) * x, ball(1.0))(np.zeros(3))
     assert close(found.lipschitz, np.log(np.linalg.det(C)) + np.linalg.det(C), 1e-5)
+
+
+@pytest.mark.parametrize("size", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (6, 7))])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_second_derivatives_at_singular_matrices(size, lost):
+    """They are the minors without two rows and two columns, with their signs."""
+    matrix = np.diag(np.r_[np.ones(size - lost), np.zeros(lost)])
+    exact = np.zeros((size,) * 4)
+    pairs = list(itertools.permutations(range(size), 2))
+    for (i, k), (j, m) in itertools.product(pairs, pairs):
+        minor = np.linalg.det(np.delete(np.delete(matrix, (i, k), 0), (j, m), 1))
+        exact[i, j, k, m] = (-1) ** (i + j + k + m + (i > k) + (j > m)) * minor
+    with jax.enable_x64(True):
+        f_eps = smooth(det, 0.1, ball(2.0 * size))
+        found = jax.jit(jax.hessian(f_eps))(jnp.asarray(matrix))
+    np.testing.assert_allclose(found, exact, atol=1e-12)

@@ -68,3 +68,15 @@ def test_refused_or_true(name):
                 slope = min(float(found.lipschitz), float(certificate.lipschitz))
                 assert np.all(moved <= slope * apart + 1e-12)
     assert accepted >= len(ENDS) // 2 or name in ALWAYS
+
+
+@pytest.mark.parametrize("divisor", [2.0, -2.0])
+def test_remainder_moves_with_its_divisor(divisor):
+    """5.2 - 2y near y = 2, where the set of the divisor is one number."""
+    sets = (box(5.0, 5.5), box(divisor, divisor))
+    certificate = smooth(lax.rem, 0.1, sets).certificate(5.2, divisor)
+    slopes = jax.grad(lambda x, y: x - y * jnp.trunc(5.2 / divisor), (0, 1))(5.2, divisor)
+    for argument, slope in enumerate(slopes):
+        np.testing.assert_allclose(
+            certificate.lipschitz_per_argument[argument], abs(slope), rtol=1e-6
+        )

@@ -191,3 +191,25 @@ def test_smoothed_versions_of_curved_pieces_are_no_steeper(name):
     assert error <= eps * (1 + 1e-12)
     assert found <= certificate.lipschitz * (1 + 1e-12)
     assert certificate.lipschitz <= 1.01 * steepest
+
+
+def test_clamp_between_bounds_that_cross():
+    """x is smoothed against the lower bound also where the upper one overrides both."""
+    with jax.enable_x64(True):
+        sets = (jaxsmooth.box(0.0, 2.0), jaxsmooth.box(1.5, 3.0), jaxsmooth.box(0.0, 1.0))
+        f_eps = jaxsmooth.smooth(lax.clamp, 1.0, sets)
+        slopes = np.asarray(jax.grad(f_eps, (0, 1, 2))(1.1, 1.5, 1.0))
+        certificate = f_eps.certificate(1.1, 1.5, 1.0)
+    assert abs(slopes[1]) > 0.2
+    for argument, slope in enumerate(slopes):
+        assert abs(slope) <= certificate.lipschitz_per_argument[argument]
+
+
+def test_clamp_on_traced_sets():
+    def constants(h):
+        f_eps = jaxsmooth.smooth(lambda x: lax.clamp(-0.5, x, 0.5), 0.1, jaxsmooth.box(-h, h))
+        return f_eps.certificate(jnp.zeros(3)).lipschitz
+
+    # Wherever it is, x may be inside.
+    assert jax.jit(constants)(1.0) == pytest.approx(constants(1.0), rel=1e-5)
+    assert jax.jit(constants)(0.4) == pytest.approx(constants(0.4), rel=1e-5)

@@ -221,3 +221,27 @@ def test_network_with_layer_norm_is_evaluated():
     assert np.isfinite(certificate.smoothness)
     gaps = jnp.linalg.norm(jax.vmap(f_eps)(x) - jax.vmap(f)(x), axis=1)
     assert gaps.max() <= 0.01 + 1e-5
+
+
+FLOORED = {
+    "norm": lambda x: jnp.sqrt(jnp.maximum(jnp.sum(x * x), 0.0) + 1.0),
+    "reciprocal": lambda x: 1 / jnp.sqrt(jnp.maximum(jnp.sum(x * x), 0.0) + 1.0),
+    "rows": lambda x: jnp.sqrt(jax.nn.relu(0.5 * jnp.sum(x[None] ** 2, 1, keepdims=True)) + 1.0),
+}
+
+
+@pytest.mark.parametrize("name", FLOORED)
+def test_derivatives_do_not_feel_a_floor(name):
+    """Of max(Σ x², 0) JAX takes half of them where x = 0."""
+    f, eps = FLOORED[name], 0.1
+    with jax.enable_x64(True):
+        f_eps, x = smooth(f, eps, box(-1.0, 1.0)), jnp.array([1e-9, -1e-9])
+        assert f_eps.certificate(x).error == 0
+        found, near = (jax.hessian(f_eps)(at) for at in (jnp.zeros(2), x))
+        np.testing.assert_array_equal(f_eps(x), f(x))
+    np.testing.assert_allclose(found, near, atol=1e-7)
+
+
+def test_mean_of_nothing():
+    found = analyze(lambda x: x - jnp.sum(jnp.zeros((0,)) * x[0]), ball(1.0))(jnp.zeros(3))
+    assert close(found.lipschitz, 1.0)

@@ -279,3 +279,49 @@ def test_solvers_of_the_users_own():
 
     with pytest.raises(jaxsmooth.UnsupportedPrimitiveError, match="a function of its own"):
         analyze(f, ball(1.0))(np.zeros(3, np.float32))
+
+
+def own_solver(product, inverse):
+    return lambda b: jax.lax.custom_linear_solve(
+        product, b, lambda _, b: jnp.asarray(inverse, b.dtype) @ b, symmetric=True
+    )
+
+
+def test_products_that_are_compositions():
+    """Of AᵀA, with what cancels in it, and not of what single precision makes of it."""
+    u, v = (np.linalg.qr(m)[0] for m in np.random.default_rng(1).normal(size=(2, 6, 6)))
+    a = ((u * np.geomspace(1, 1e-3, 6)) @ v).astype(np.float32)
+    exact = np.linalg.inv(a.astype(np.float64).T @ a)
+    found = analyze(own_solver(lambda v: a.T @ (a @ v), exact), ball(1.0))(np.zeros(6, np.float32))
+    assert close(found.lipschitz, np.linalg.norm(exact, 2), 1e-6)
+
+
+PRODUCTS = {
+    "matrix": lambda v: FULL @ v,
+    "difference": lambda v: 2 * v - 0.1 * (FULL.T @ v) + jnp.sum(v) / 7,
+    "convolution": lambda v: 3 * v + jnp.convolve(v, jnp.array([0.5, 1.0, -0.5]), "same"),
+    "differences": lambda v: 3 * v + jnp.cumsum(jnp.diff(v, prepend=0.0)[::-1]),
+    "stacked": lambda v: (
+        jnp.concatenate([v[1:], -v[:1]]) + 3 * jnp.where(np.arange(3) > 0, v, 0.5 * v)
+    ),
+    "parts": lambda v: 2 * v + jnp.concatenate(jnp.split(v, [1])[::-1]),
+    "entries": lambda v: jnp.stack([3 * v[0] - v[2], 2 * v[1], v[2] + v[0]]),
+    "of what is known": lambda v: jnp.exp(jnp.asarray(FULL)) @ v,
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_matrices_of_products(name):
+    product = PRODUCTS[name]
+    with jax.enable_x64(True):
+        exact = np.linalg.inv(np.asarray(jax.vmap(product)(jnp.eye(3))).T)
+    found = check(own_solver(product, exact), Ball((3,)))
+    assert close(found.lipschitz, np.linalg.norm(exact, 2), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "product", [lambda v: jnp.tanh(v) + v, lambda v: v * v, lambda v: 1 / v], ids=str
+)
+def test_products_that_are_not_read_off(product):
+    with pytest.raises(jaxsmooth.UnsupportedPrimitiveError, match="is not read off"):
+        analyze(own_solver(product, np.eye(3)), ball(1.0))(np.zeros(3, np.float32))
