@@ -112,8 +112,11 @@ def _after(kink: Seam) -> tuple[float, float]:
     return kink.location + kink.width, _beyond(kink)
 
 
-_BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
-"""Operations that are not differentiable everywhere, or may be written with such ones."""
+_BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus", "logistic"}
+"""Operations that are not differentiable everywhere, or may be written with such ones.
+
+And those whose derivatives may overflow as they are written: of 1/(1 + e^-x) the square does.
+"""
 
 
 def _doubtful(step: Operation) -> bool:
