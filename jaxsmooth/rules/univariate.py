@@ -341,6 +341,7 @@ class UnivariateRule(KinkRule):
             compute,
             (x.lo, x.hi),
             kernel.name,
+            size,
         )
 
 
