@@ -26,7 +26,7 @@ import numpy as np
 from jaxsmooth.analysis.constants import matrix_of, norm_of
 from jaxsmooth.analysis.problem import Pass, SitePass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, times
-from jaxsmooth.math.kernels import largest_accuracy
+from jaxsmooth.math.kernels import largest_accuracy, representable_accuracy
 
 ALLOCATIONS = ("halving", "optimal", "uniform")
 # Steps at each order 2^t of the Schatten norm that stands in for the spectral norm.
@@ -73,7 +73,13 @@ def widest(first: Pass, eps: Array) -> Array:
     if not first.sites:
         return np.zeros(0)
     xp = namespace(eps, *(end for s in first.sites for end in s.site.location))
-    return xp.maximum(xp.stack([_widest(s) for s in first.sites]), eps)
+    limits = np.array([_limit(s) for s in first.sites])
+    return xp.minimum(xp.maximum(xp.stack([_widest(s) for s in first.sites]), eps), limits)
+
+
+def _limit(found: SitePass) -> float:
+    """The largest μ with which the site can be computed."""
+    return representable_accuracy(found.equation.outputs[0].dtype) * min(found.site.parts, 1.0)
 
 
 def _widest(found: SitePass) -> Array:

@@ -13,16 +13,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsmooth.analysis.problem import Pass, Term
+from jaxsmooth.analysis.problem import Pass, SitePass, Term
 from jaxsmooth.math.array import Array, is_traced, namespace, norm2, times, up
+from jaxsmooth.math.kernels import smallest_accuracy, working_dtype
 from jaxsmooth.math.perron import perron_bound
 
 
-def inverse(mu: Array, active: Array) -> Array:
-    """1/μ of the smallest active element; 0 where nothing is active."""
+def inverse(mu: Array, active: Array, least: float = 0.0) -> Array:
+    """1/μ of the smallest active element; 0 where nothing is active.
+
+    Args:
+      mu: μ.
+      active: which elements are.
+      least: what counts as 0 if it is smaller.
+    """
     xp = namespace(mu, active)
     smallest = xp.min(xp.where(active, mu, np.inf), initial=np.inf)
-    positive = smallest > 0
+    positive = (smallest > 0) & (smallest >= least)
     value = 1 / xp.where(positive, smallest, 1.0)
     return xp.where(xp.any(active), xp.where(positive, up(value), np.inf), 0.0)
 
@@ -37,8 +44,15 @@ def error(result: Pass, mu: Sequence[Array]) -> Array:
 
 def factors(result: Pass, mu: Sequence[Array]) -> list[Array]:
     """What every term is multiplied by: 1/μ of its site, or 1."""
-    scales = [inverse(m, s.site.active) for s, m in zip(result.sites, mu, strict=True)]
+    scales = [inverse(m, s.site.active, _least(s)) for s, m in zip(result.sites, mu, strict=True)]
     return [1.0 if t.site is None else scales[t.site] for t in result.terms]
+
+
+def _least(found: SitePass) -> float:
+    """The smallest μ that is known to smooth the site, as it is computed."""
+    _, working = working_dtype(found.equation.outputs[0].dtype)
+    # In that type μ may be rounded down.
+    return 2 * smallest_accuracy(working) * found.site.parts
 
 
 def matrix_of(term: Term, factor: Array) -> Array:

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxsmooth.math import regularised
 from jaxsmooth.math.array import Array
 from jaxsmooth.math.enclosure import Derivative, SmoothFunction
-from jaxsmooth.math.special import either
+from jaxsmooth.math.special import special
 
 INF = math.inf
 Points = tuple[tuple[float, float], ...]
@@ -33,6 +34,24 @@ _DIGITS = 60
 _UNITS = 4096.0
 # No exponent of a number that is not zero is larger.
 _EXPONENT = 750.0
+
+
+_IN_JAX = {
+    "gammainc": regularised.lower_gamma,
+    "gammaincc": regularised.upper_gamma,
+    "betainc": regularised.beta,
+}
+
+
+def _either(name: str, *parameters: float) -> Callable[[Any, Array], Array]:
+    """The function of that name, of its last argument; in JAX with its derivatives."""
+
+    def value(xp: Any, x: Array) -> Array:
+        if xp is np:
+            return getattr(special(xp), name)(*parameters, x)
+        return _IN_JAX[name](*(xp.full_like(x, parameter) for parameter in parameters), x)
+
+    return value
 
 
 @cache
@@ -69,7 +88,7 @@ def incomplete_gamma(a: float, upper: bool = False) -> SmoothFunction:
     first = INF if a < 1 else float(a == 1)
     second = -INF if a < 1 else -1.0 if a == 1 else INF if a < 2 else float(a == 2)
     derivatives = (
-        Derivative(either("gammainc", a), (0.0, 1.0), units=_UNITS),
+        Derivative(_either("gammainc", a), (0.0, 1.0), units=_UNITS),
         Derivative(
             density, (first, 0.0), at(density, u), units=units, amplified=True, turned=turned
         ),
@@ -84,7 +103,7 @@ def incomplete_gamma(a: float, upper: bool = False) -> SmoothFunction:
         ),
     )
     if upper:
-        value = Derivative(either("gammaincc", a), (1.0, 0.0), units=_UNITS)
+        value = Derivative(_either("gammaincc", a), (1.0, 0.0), units=_UNITS)
         derivatives = (value, _negative(derivatives[1]), _negative(derivatives[2]))
     name = "igammac" if upper else "igamma"
     return SmoothFunction(f"{name}[{a:g}]", derivatives, (0.0, INF), a)
@@ -130,7 +149,7 @@ def incomplete_beta(a: float, b: float) -> SmoothFunction:
     return SmoothFunction(
         f"regularized_incomplete_beta[{a:g}, {b:g}]",
         (
-            Derivative(either("betainc", a, b), (0.0, 1.0), units=_UNITS),
+            Derivative(_either("betainc", a, b), (0.0, 1.0), units=_UNITS),
             Derivative(
                 density,
                 (_end(a, b)[0], _end(b, a)[0]),

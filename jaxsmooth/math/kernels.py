@@ -101,6 +101,11 @@ def largest_accuracy(dtype: Any) -> float:
     return math.sqrt(float(jnp.finfo(dtype).max)) / 64
 
 
+def representable_accuracy(dtype: Any) -> float:
+    """Up to this, sums of a few windows do not overflow."""
+    return float(jnp.finfo(dtype).max) / 64
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A family of smooth functions relu_mu near relu, with what is proved about it.

@@ -253,4 +253,5 @@ def _by_condition(
         return _chain(equation, conditions, options)
     if which.dtype == np.bool_ or index.dtype != np.bool_ or index.shape != which.shape:
         return [equation]
-    return [replace(equation, inputs=(index, *options))]
+    # A truth value as a number is 0 or 1: further cases are never chosen.
+    return [replace(equation, inputs=(index, *options[:2]))]

@@ -2,10 +2,11 @@
 
 It is matched against the installed JAX's own program, and becomes one function of one variable,
 
-    c + Σ_j s_j·clip(x, x_j, x_{j+1}),
+    y_j + (x - x_j) / (x_{j+1} - x_j) · (y_{j+1} - y_j)    for x_j < x <= x_{j+1},
 
-with the slopes s_j between the knots: constant before the first and after the last, or with
-``left`` and ``right`` other numbers there.
+as accurate as JAX's own: in a sum of all pieces, those that are steep would drown the others.
+It is constant before the first knot and after the last, or with ``left`` and ``right`` other
+numbers there.
 """
 
 from __future__ import annotations
@@ -118,17 +119,26 @@ def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
 
 
 def _steps(knots: np.ndarray, heights: np.ndarray, ends: Mapping[str, float]) -> Steps:
-    slopes = np.diff(heights) / np.diff(knots)
     steps: Steps = []
-    total: Any = float(heights[0] - np.sum(slopes * knots[:-1]))
-    for low, high, slope in zip(knots, knots[1:], slopes, strict=False):
-        steps.append(("clamp", (float(low), 0, float(high)), None))
-        steps.append(("mul", (len(steps), float(slope)), None))
-        steps.append(("add", (len(steps), total), None))
-        total = len(steps)
-    for name, comparison, knot in (("left", "lt", knots[0]), ("right", "gt", knots[-1])):
-        if name in ends:
-            steps.append((comparison, (0, float(knot)), None))
-            steps.append(("select_n", (len(steps), total, ends[name]), None))
-            total = len(steps)
+    total: Any = float(heights[0])
+    pieces = zip(knots, np.diff(knots), heights, np.diff(heights), strict=False)
+    for knot, width, height, rise in pieces:
+        piece: Any = float(height)
+        if rise:
+            steps.append(("sub", (0, float(knot)), ()))
+            steps.append(("div", (len(steps), float(width)), ()))
+            steps.append(("mul", (len(steps), float(rise)), ()))
+            steps.append(("add", (len(steps), piece), ()))
+            piece = len(steps)
+        total = _beyond(steps, "gt", knot, total, piece)
+    total = _beyond(steps, "gt", knots[-1], total, ends.get("right", float(heights[-1])))
+    if "left" in ends:
+        _beyond(steps, "lt", knots[0], total, ends["left"])
     return steps
+
+
+def _beyond(steps: Steps, comparison: str, knot: float, within: Any, beyond: Any) -> int:
+    """Add the choice of one value up to a knot, and of another one beyond it; its number."""
+    steps.append((comparison, (0, float(knot)), ()))
+    steps.append(("select_n", (len(steps), within, beyond), ()))
+    return len(steps)

@@ -123,7 +123,7 @@ class Level:
 
     def equation(self, equation: Equation) -> None:
         """Take in an equation: fold it, keep it for ahead of the steps, or keep it."""
-        equation = self.unmasked(equation)
+        equation = _logical(self.unmasked(equation))
         repeatable = equation.repeatable
         if repeatable and all(map(self.fixed, equation.inputs)):
             _fold(equation, self.normal.known)
@@ -271,6 +271,16 @@ class Level:
         stops = {fixed + i for i in loops.conditions(loop)}
         stops.update(range(equation.params["cond_nconsts"]))
         return replace(equation, params={**equation.params, "stops_by": frozenset(stops)})
+
+
+_LOGIC = {p.max_p: p.or_p, p.min_p: p.and_p}
+
+
+def _logical(equation: Equation) -> Equation:
+    """The larger and the smaller of two truth values as logic."""
+    if equation.primitive not in _LOGIC or equation.outputs[0].dtype != np.bool_:
+        return equation
+    return replace(equation, primitive=_LOGIC[equation.primitive], params={}, eqn=None)
 
 
 def _fold(equation: Equation, values: dict[Value, Any]) -> None:

@@ -211,6 +211,7 @@ class ClampRule(KinkRule):
             compute,
             (x.lo, x.hi),
             kernel.name,
+            split,
         )
 
 

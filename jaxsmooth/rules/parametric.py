@@ -5,15 +5,27 @@ These parameters need not be the same at all entries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
+from jaxsmooth.math import regularised
 from jaxsmooth.math.array import is_traced
 from jaxsmooth.math.enclosure import ScalarFunction
 from jaxsmooth.math.families import entrywise
+from jaxsmooth.program.graph import Equation
 from jaxsmooth.rules.elementwise import ScalarRule
 from jaxsmooth.rules.registry import EitherRule, Local, Rule, define
+
+_REGULARISED = {
+    p.igamma_p: regularised.lower_gamma,
+    p.igammac_p: regularised.upper_gamma,
+    p.regularized_incomplete_beta_p: regularised.beta,
+}
+"""Those of which derivatives by JAX are NaN at the ends of the domain."""
 
 
 def known_parameters(eq: Local) -> list[np.ndarray] | None:
@@ -53,10 +65,25 @@ class ParametricRule(ScalarRule):
             )
         return found
 
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        return _REGULARISED.get(equation.primitive)
+
+
+class _WhereKnown(EitherRule):
+    def __init__(self, known: Rule, otherwise: Rule):
+        super().__init__(lambda eq: otherwise if known_parameters(eq) is None else known)
+        self._known = known
+
+    def in_place_of(self, equation: Equation) -> Callable[..., Any] | None:
+        return self._known.in_place_of(equation)
+
 
 def where_known(known: Rule, otherwise: Rule) -> Rule:
-    """One rule where all operands but the last are known, another one where they are not."""
-    return EitherRule(lambda eq: otherwise if known_parameters(eq) is None else known)
+    """One rule where all operands but the last are known, another one where they are not.
+
+    Both compute the same function in place of the equation.
+    """
+    return _WhereKnown(known, otherwise)
 
 
 _NO_DERIVATIVE = "; JAX has no derivative in them, so that no smoothed function would have one"

@@ -202,6 +202,7 @@ class Site:
       compute: ``compute(mu, active, *inputs)`` gives the smoothed result.
       location: enclosure (lo, hi) of the variable that meets the kink.
       kernel: name of the kernel.
+      parts: what μ is divided by to give the kernel's own.
     """
 
     active: Array
@@ -212,6 +213,7 @@ class Site:
     compute: Callable[..., Any]
     location: tuple[Array, Array]
     kernel: str
+    parts: float = 1.0
 
 
 class KinkRule(Rule):

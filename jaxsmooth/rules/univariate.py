@@ -121,10 +121,17 @@ def _after(kink: Seam) -> tuple[float, float]:
 _BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
 """Operations that are not differentiable everywhere, or may be written with such ones."""
 
+_UNDEFINED = {"logistic", "igamma", "igammac", "regularized_incomplete_beta"}
+"""Smooth operations of which derivatives by JAX may be no numbers.
+
+Of 1/(1 + e^-x) the square overflows, and others take the logarithm of 0.
+"""
+
 
 def _doubtful(step: Operation) -> bool:
     """Whether JAX's derivatives of a step may be wrong somewhere."""
-    return step.name in _BENT or (step.name == "pow" and is_trivial(step.parameters[0]))
+    trivial = step.name == "pow" and is_trivial(step.parameters[0])
+    return step.name in _BENT or step.name in _UNDEFINED or trivial
 
 
 @functools.lru_cache(maxsize=1024)
@@ -340,6 +347,7 @@ class UnivariateRule(KinkRule):
             compute,
             (x.lo, x.hi),
             kernel.name,
+            size,
         )
 
 

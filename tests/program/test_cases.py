@@ -55,6 +55,16 @@ FORMS = {
         lambda x: jnp.piecewise(x, [x < -0.5, x > 0.5], [-1.0, 1.0, lambda t: 2 * t]),
         lambda x: 2 * jnp.clip(x, -0.5, 0.5),
     ),
+    "by the larger of two conditions": (
+        lambda x: jnp.where(jnp.maximum(x < -0.5, x > 0.5), jnp.abs(x), 0.5),
+        lambda x: jnp.maximum(jnp.abs(x), 0.5),
+    ),
+    "the smaller of two conditions as a number": (
+        lambda x: jnp.minimum(x > 0, x < 1) * x * (1 - x), lambda x: jax.nn.relu(x * (1 - x)),
+    ),
+    "a condition among three cases": (
+        lambda x: lax.select_n((x > 0).astype(jnp.int32), -x, x, 5 * x), jnp.abs,
+    ),
     "cond under vmap": (
         jax.vmap(lambda t: lax.cond(t > 0, lambda t: t, lambda t: -t, t)), jnp.abs,
     ),

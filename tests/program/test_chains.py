@@ -106,6 +106,22 @@ def test_cut(f, expected):
     assert names(f) == expected
 
 
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: 1 / (1 + jnp.exp(-x)), lambda x: jnp.exp(x) / (1 + jnp.exp(x))],
+)
+def test_derivatives_of_logistic_functions_do_not_overflow(f):
+    """As they are written, those of single precision are not numbers far out, or are 1."""
+    f_eps = smooth(f, 0.1, box(-87.0, 87.0))
+    x = jnp.linspace(-87.0, 87.0, 41)
+    slope = jax.nn.sigmoid(x) * jax.nn.sigmoid(-x)
+    for derivative in (jax.grad, jax.jacfwd):
+        found = jax.vmap(derivative(f_eps))(x)
+        np.testing.assert_allclose(found, slope, rtol=1e-5)
+        bend = jax.vmap(jax.jacfwd(derivative(f_eps)))(x)
+        np.testing.assert_allclose(bend, -slope * jnp.tanh(x / 2), rtol=1e-5)
+
+
 def test_links_that_are_read_elsewhere():
     """A kink inside a chain is a site for those that read it by themselves, and only there."""
 

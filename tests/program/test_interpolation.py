@@ -123,3 +123,24 @@ def test_knots_as_arguments():
     moving = (box(-2.0, 3.0), fixed(KNOTS), box(HEIGHTS - 0.1, HEIGHTS + 0.1))
     with pytest.raises(UnsupportedPrimitiveError):
         smooth(f, 0.1, moving).certificate(x, KNOTS, HEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("knots", "heights", "dtype", "eps"),
+    [
+        ([0, 0.3, 0.30001, 0.7, 1], [0, 0.1, 1.1, 0.7, 0.3], np.float32, 1e-4),
+        ([0, 0.1, 0.1 + 1e-12, 1], [0, 0.3, 0.7, 0.9], np.float64, 1e-8),
+        ([0, 0.4, 0.5, 0.6, 1], [0, 0.1, 1e6, 0.1, 0.2], np.float32, 1e-4),
+    ],
+)
+def test_accurate_beside_a_steep_piece(knots, heights, dtype, eps):
+    knots, heights = np.array(knots, dtype), np.array(heights, dtype)
+    f = lambda x: jnp.interp(x, knots, heights)  # noqa: E731
+    x = jnp.linspace(0.0, 1.0, 2001, dtype=dtype)
+    f_eps = smooth(f, eps, box(0.0, 1.0))
+    away = jnp.abs(f_eps(x) - f(x))
+    certificate = f_eps.certificate(x)
+    # Rounding is of the heights on both sides.
+    right = np.clip(np.searchsorted(knots, x), 1, len(knots) - 1)
+    sizes = np.maximum(1.0, np.maximum(heights[right - 1], heights[right]))
+    assert np.all(away <= certificate.error + 4 * np.finfo(dtype).eps * sizes)

@@ -213,3 +213,47 @@ def test_clamp_on_traced_sets():
     # Wherever it is, x may be inside.
     assert jax.jit(constants)(1.0) == pytest.approx(constants(1.0), rel=1e-5)
     assert jax.jit(constants)(0.4) == pytest.approx(constants(0.4), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("f", "eps"),
+    [
+        (jnp.abs, 1e-20),
+        (jax.nn.relu, 1e-20),
+        # In units of its jump the kink has less.
+        (lambda x: jnp.where(x > 0, 1e4 * x, 0.0), 1e-16),
+        (lambda x: jnp.clip(x, -0.5, 0.5), 2e-19),
+        (lambda x: jnp.max(jnp.stack([x, -x, 0.5 * x])), 1e-20),
+    ],
+)
+def test_accuracies_too_small_to_be_computed_with_smooth_nothing(f, eps):
+    """Their squares are 0 in single precision: f_eps has the kink of f."""
+    assert smoothed_bound(f, eps) == np.inf
+    assert smoothed_bound(f, 1e3 * eps) < np.inf
+    with jax.enable_x64(True):
+        assert smoothed_bound(f, eps) < np.inf
+
+
+def smoothed_bound(f, eps):
+    return jaxsmooth.smooth(f, eps, jaxsmooth.box(-1.0, 1.0)).certificate(0.0).smoothness
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+@pytest.mark.parametrize(
+    "f",
+    [
+        jax.nn.relu6,
+        jnp.abs,
+        lambda x: jnp.maximum(x, 1 - x),
+        lambda x: jnp.where(x > 0, x / 128, x / 64),
+        lambda x: jnp.median(jnp.stack([x, 1 - x, 2 * x])),
+    ],
+)
+def test_accuracies_too_large_to_be_computed_with(f, dtype):
+    f_eps = jaxsmooth.smooth(f, 1e39, jaxsmooth.box(-2.0, 2.0))
+    x = jnp.asarray(-1.0, dtype)
+    certificate = f_eps.certificate(x)
+    away = f_eps(x).astype(jnp.float32) - f(x).astype(jnp.float32)
+    assert abs(away) <= certificate.error * (1 + 1e-3) < 1e39
+    assert abs(jax.grad(f_eps)(x)) <= certificate.lipschitz
+    assert abs(jax.grad(jax.grad(f_eps))(x)) <= certificate.smoothness * (1 + 1e-3) + 1e-6

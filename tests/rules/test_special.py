@@ -61,6 +61,61 @@ def test_attained(f, lo, hi):
     assert bend * (1 - 1e-5) <= found.smoothness <= 1.05 * bend + 1e-6
 
 
+# Whole powers of x and 1 - x, which have derivatives at the ends.
+WHOLE = np.array([1, 2, 3, 4])
+AT_ENDS = {
+    "gammainc": (
+        lambda x: special.gammainc(WHOLE * 1.0, x),
+        lambda x: x ** (WHOLE - 1) * jnp.exp(-x) / np.array([1, 1, 2, 6]),
+        3.0,
+    ),
+    "gammaincc": (
+        lambda x: special.gammaincc(WHOLE * 1.0, x),
+        lambda x: -(x ** (WHOLE - 1)) * jnp.exp(-x) / np.array([1, 1, 2, 6]),
+        3.0,
+    ),
+    "Erlang's queue": (
+        lambda x: x * special.gammaincc(2.0, x),
+        lambda x: (special.gammaincc(2.0, x) - x**2 * jnp.exp(-x)) * np.ones(4),
+        3.0,
+    ),
+    "betainc": (
+        lambda x: special.betainc(WHOLE * 1.0, WHOLE[[1, 0, 3, 0]] * 1.0, x),
+        lambda x: (
+            jnp.array([2, 2, 60, 4]) * x ** (WHOLE - 1) * (1 - x) ** np.array([1, 0, 3, 0])
+        ),
+        1.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AT_ENDS)
+def test_derivatives_at_the_ends(name):
+    """JAX's own are 0·∞ there."""
+    f, density, end = AT_ENDS[name]
+    with jax.enable_x64(True):
+        f_eps = smooth(f, 0.1, box(0.0, end))
+        g = lambda x: jnp.sum(f_eps(jnp.full(4, x)) * WHOLE)  # noqa: E731
+        wanted = jax.jit(jax.value_and_grad(lambda x: jnp.sum(density(x) * WHOLE)))
+        for mode in (jax.grad, jax.jacfwd):
+            slope, bend = jax.jit(mode(g)), jax.jit(jax.jacfwd(mode(g)))
+            for x in (0.0, 0.3, end):
+                found = slope(x), bend(x)
+                np.testing.assert_allclose(found, wanted(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("f", [special.gammainc, special.gammaincc])
+def test_derivatives_in_parameters(f):
+    """JAX's own, and mixed ones where those are 0·∞."""
+    with jax.enable_x64(True):
+        f_eps = smooth(f, 0.1, (box(2.0, 3.0), box(0.0, 4.0)))
+        for x in (0.0, 0.7):
+            assert jax.grad(f_eps)(2.5, x) == jax.grad(f)(2.5, x)
+        mixed = [jax.jacfwd(jax.grad(g, 1))(2.5, 0.7) for g in (f_eps, f)]
+        np.testing.assert_allclose(*mixed, rtol=1e-12)
+        assert jax.jacfwd(jax.grad(f_eps, 1))(2.5, 0.0) == 0
+
+
 def test_the_kink_of_i0e():
     with jax.enable_x64(True):
         certificate = attack(special.i0e, box(-1.0, 2.0), jnp.ones(3), eps=0.05)
