@@ -324,7 +324,10 @@ class _Finder:
             return final
         if numbers[final.outputs[0]] != len(steps):
             steps.append(("identity", (numbers[final.outputs[0]],), ()))
-        params: dict[str, Any] = {"steps": tuple(stable(steps))}
+        restated = stable(steps)
+        params: dict[str, Any] = {"steps": tuple(restated)}
+        if restated != steps:
+            params["restated"] = True
         made = (self.producers[v] for v in numbers if v is not root)
         if any(OF_NUMBERS.keys() <= e.params.keys() for e in made):
             params |= OF_NUMBERS

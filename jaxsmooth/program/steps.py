@@ -95,9 +95,10 @@ _NOTHING: tuple[str, tuple[Any, ...], Any] = ("", (), ())
 
 
 def stable(steps: Steps) -> Steps:
-    """The steps with softplus and the logistic function for what is written with exp.
+    """The steps with softplus, the logistic function and tanh for what is written with exp.
 
-    Interval by interval, e^x / (1 + e^x) forgets how its parts belong together.
+    Interval by interval, e^x / (1 + e^x) forgets how its parts belong together; and its
+    derivatives by JAX overflow.
     """
     found: Steps = []
     places = [0]
@@ -118,7 +119,7 @@ def _stable(
     before: int,
     step: Callable[[Any], tuple[str, tuple[Any, ...], Any]],
 ) -> Steps | None:
-    """What stands for a step after so many others, if that is softplus or the logistic function.
+    """What stands for a step after so many others, if that is one of the functions above.
 
     Args:
       name: the operation.
@@ -130,7 +131,7 @@ def _stable(
     def exponent(value: Any) -> Any:
         """v of 1 + exp(v)."""
         name, operands, _ = step(value)
-        if name == "add" and 1.0 in operands:
+        if name == "add" and any(map(_is_one, operands)):
             rest = [v for v in operands if isinstance(v, int)]
             name, operands, _ = step(rest[0]) if len(rest) == 1 else _NOTHING
             return operands[0] if name == "exp" else None
@@ -151,13 +152,54 @@ def _stable(
         ]
     if name == "sub" and _is_one(operands[0]) and step(operands[1])[0] == "logistic":
         return [("neg", step(operands[1])[1], ()), ("logistic", (before + 1,), ())]
+    ratio = _tanh(operands, before, step) if name == "div" else None
+    if ratio is not None:
+        return ratio
     if name == "div" and exponent(operands[1]) is not None:
         v = exponent(operands[1])
         if inner[0] == "exp" and inner[1][0] == v:
             return [("logistic", (v,), ())]
-        if _is_one(operands[0]) and step(v)[0] == "neg":
-            return [("logistic", step(v)[1], ())]
+        turned = step(v)[1] if step(v)[0] == "neg" else (before + 1,)
+        made: Steps = [] if step(v)[0] == "neg" else [("neg", (v,), ())]
+        made += [("logistic", turned, ())]
+        if not _is_one(operands[0]):
+            made += [("mul", (operands[0], before + len(made)), ())]
+        return made
     return None
+
+
+def _tanh(
+    operands: tuple[Any, ...], before: int, step: Callable[[Any], tuple[str, tuple[Any, ...], Any]]
+) -> Steps | None:
+    """tanh((p - q)/2) = (e^p - e^q)/(e^p + e^q), where one of p and q may be 0."""
+
+    def exponent(value: Any) -> Any:
+        name, inner, _ = step(value)
+        return inner[0] if name == "exp" else _NAUGHT if _is_one(value) else None
+
+    above, below = (step(v) for v in operands)
+    if above[0] == "expm1":
+        difference: list[Any] = [above[1][0], _NAUGHT]
+    elif above[0] == "sub":
+        difference = list(map(exponent, above[1]))
+    else:
+        return None
+    added = list(map(exponent, below[1])) if below[0] == "add" else []
+    if None in difference or difference not in (added, added[::-1]):
+        return None
+    # Constants are floats, and values are numbered.
+    first, second = (0.0 if e is _NAUGHT else e for e in difference)
+    if isinstance(second, int) and step(second) == ("neg", (first,), ()):
+        return [("tanh", (first,), ())]
+    return [
+        ("sub", (first, second), ()),
+        ("mul", (before + 1, 0.5), ()),
+        ("tanh", (before + 2,), ()),
+    ]
+
+
+_NAUGHT = "0"
+"""The exponent of 1, which is no number of a value."""
 
 
 def _is_one(value: Any) -> bool:
@@ -173,7 +215,8 @@ def passed_on(equation: Equation, operands: tuple[Any, ...]) -> int | None:
         return chosen if isinstance(chosen, int) else None
     neutral = {p.and_p: 1.0, p.or_p: 0.0}.get(equation.primitive)
     rest = [o for o in operands if isinstance(o, int)]
-    return rest[0] if len(rest) == 1 and neutral in operands else None
+    constants = [o for o in operands if not isinstance(o, int)]
+    return rest[0] if len(rest) == 1 and constants == [neutral] else None
 
 
 def steps_of(equation: Equation, operands: tuple[Any, ...], before: int) -> Steps:

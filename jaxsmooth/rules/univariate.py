@@ -121,11 +121,8 @@ def _after(kink: Seam) -> tuple[float, float]:
 _BENT = COMPARISONS | {"max", "min", "abs", "sign", "clamp", "softplus"}
 """Operations that are not differentiable everywhere, or may be written with such ones."""
 
-_UNDEFINED = {"logistic", "igamma", "igammac", "regularized_incomplete_beta"}
-"""Smooth operations of which derivatives by JAX may be no numbers.
-
-Of 1/(1 + e^-x) the square overflows, and others take the logarithm of 0.
-"""
+_UNDEFINED = {"igamma", "igammac", "regularized_incomplete_beta"}
+"""Smooth operations of which derivatives by JAX take the logarithm of 0."""
 
 
 def _doubtful(step: Operation) -> bool:
@@ -158,7 +155,9 @@ class UnivariateRule(KinkRule):
     def in_place_of(self, equation: Equation) -> Any:
         # Kinks of the parts may cancel, but custom derivatives at them need not: relu(x) -
         # relu(-x) has slope 1 at 0, where jax.nn.relu has 0.
-        if not any(map(_doubtful, _steps(equation))):
+        # What is written with exp may overflow in derivatives, though it does not itself.
+        restated = "restated" in equation.params
+        if not (restated or any(map(_doubtful, _steps(equation)))):
             return None
         function, (result,) = _function(equation), equation.outputs
         return lambda value: _evaluate(function, _working(equation, value)).astype(result.dtype)
