@@ -320,7 +320,9 @@ def test_matrices_of_products(name):
 
 
 @pytest.mark.parametrize(
-    "product", [lambda v: jnp.tanh(v) + v, lambda v: v * v, lambda v: 1 / v], ids=str
+    "product",
+    [lambda v: jnp.tanh(v) + v, lambda v: v * v, lambda v: 1 / v],
+    ids=["tanh", "square", "reciprocal"],
 )
 def test_products_that_are_not_read_off(product):
     with pytest.raises(jaxsmooth.UnsupportedPrimitiveError, match="is not read off"):
