@@ -6,11 +6,14 @@ import contextlib
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
 from jax.extend import core, source_info_util
 from jax.extend.core import primitives
+
+_HERE = str(Path(__file__).parent)
 
 
 def call_body(eqn: Any) -> tuple[Any, tuple[Any, ...]] | None:
@@ -76,8 +79,12 @@ def primitive_in(function: Callable[..., Any], name: str, *args: Any) -> Any | N
 
 
 def source_line(eqn: Any) -> str:
-    """``file:line (function)`` of the user's code that made the equation."""
-    return source_info_util.summarize(eqn.source_info)
+    """``file:line (function)`` of the user's code that made the equation, if that is known.
+
+    JAX keeps what it traced first, of `jnp.where` for example, which may have been by this library.
+    """
+    line = source_info_util.summarize(eqn.source_info)
+    return "" if line.startswith(_HERE) else line
 
 
 def is_literal(atom: Any) -> bool:

@@ -73,11 +73,11 @@ def widest(first: Pass, eps: Array) -> Array:
     if not first.sites:
         return np.zeros(0)
     xp = namespace(eps, *(end for s in first.sites for end in s.site.location))
-    limits = np.array([_limit(s) for s in first.sites])
+    limits = np.array([largest_computed(s) for s in first.sites])
     return xp.minimum(xp.maximum(xp.stack([_widest(s) for s in first.sites]), eps), limits)
 
 
-def _limit(found: SitePass) -> float:
+def largest_computed(found: SitePass) -> float:
     """The largest μ with which the site can be computed."""
     return representable_accuracy(found.equation.outputs[0].dtype) * min(found.site.parts, 1.0)
 

@@ -213,7 +213,7 @@ class _BoundsNotation(_Notation):
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
                 try:
                     return _ARITHMETIC[type(op)](self.number(left), self.number(right))
-                except ZeroDivisionError:
+                except (ZeroDivisionError, OverflowError):
                     raise self.wrong(node, "a number") from None
             case ast.Call(func=ast.Name(id="load"), args=[ast.Constant(value=str() as path)]):
                 return load_arrays(path)

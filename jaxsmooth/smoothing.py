@@ -387,7 +387,7 @@ def _declared(leaf: Any, value: Any) -> Any:
         and not isinstance(value, jax.ShapeDtypeStruct)
         and not is_traced(value, leaf.value)
         and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-        and not np.array_equal(np.asarray(value), np.asarray(leaf.value), equal_nan=False)
+        and not np.array_equal(np.asarray(value).astype(leaf.dtype), np.asarray(leaf.value))
     )
     if differs:
         raise errors.ArgumentError(
@@ -413,7 +413,9 @@ def _check_options(eps: Any, kernel: Any, wanted: Any, norm: Any) -> None:
             raise errors.ArgumentError("eps must be one floating-point number")
         return
     value = np.asarray(eps)
-    if value.shape != () or value.dtype.kind not in "fiu":
+    if value.shape != () or value.dtype == bool or not jnp.issubdtype(value.dtype, jnp.number):
+        raise errors.ArgumentError(f"eps must be one number, not {eps!r}")
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
         raise errors.ArgumentError(f"eps must be one number, not {eps!r}")
     if not value >= 0 or np.isinf(value):
         raise errors.ArgumentError(f"eps must be finite and not negative, not {eps!r}")

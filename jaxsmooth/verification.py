@@ -302,13 +302,21 @@ def _one(value: Any, path: str, found: SitePass, eps: Array, most: Array) -> Arr
         return xp.where(felt, xp.minimum(mu, most), 0.0)
     if is_traced(value):
         return value
-    mu = np.asarray(value, dtype=np.float64)
+    try:
+        mu = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise errors.ArgumentError(f"allocation[{path!r}]: {value!r} is no number") from None
     if mu.ndim and mu.shape == found.steps:
         # One for every step of the loop.
         mu = mu.reshape(mu.shape + (1,) * (len(shape) - mu.ndim))
         mu = np.broadcast_to(mu, shape)
     if np.isnan(mu).any() or (mu < 0).any():
         raise errors.ArgumentError(f"allocation[{path!r}]: μ must be non-negative numbers")
+    limit = allocation.largest_computed(found)
+    if (mu > limit).any():
+        raise errors.ArgumentError(
+            f"allocation[{path!r}]: μ must not exceed {limit:.3g}, to be computed with in its type"
+        )
     if mu.ndim and mu.shape != shape:
         raise errors.ArgumentError(
             f"allocation[{path!r}]: μ has shape {mu.shape}, the site has shape {shape}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxsmooth.rules  # noqa: F401  (enters the rules)
 from jaxsmooth import errors
@@ -133,12 +134,14 @@ def _argnums(argnums: int | Sequence[int] | None, domain: Domain, count: int) ->
     }
     if argnums is None:
         return tuple(sorted(free))
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for position in wanted:
-        if not isinstance(position, int) or not -count <= position < count:
+    given = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    for position in given:
+        whole = isinstance(position, (int, np.integer)) and not isinstance(position, bool)
+        if not whole or not -count <= position < count:
             raise errors.ArgumentError(
                 f"argnums: {position!r} is no position of one of the {count} arguments"
             )
+    wanted = tuple(map(int, given))
     positions = tuple(sorted({position % count for position in wanted}))
     for position in positions:
         if position not in free:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxsmooth.bounds.numbers import (
@@ -124,7 +125,10 @@ def _fixed_one(value: Any, leaf: Leaf) -> Interval:
                 f"{position(given != center)}"
             )
     lo, hi = _enclose_integers(center) if leaf.is_discrete else (center, center)
-    whole = value if np.shape(value) == leaf.shape else spread(seen, leaf.shape)
+    same = np.shape(value) == leaf.shape and getattr(value, "dtype", None) == leaf.dtype
+    # NumPy's arrays may be changed afterwards.
+    kept = same and isinstance(value, jax.Array)
+    whole = value if kept else spread(seen, leaf.shape)
     return Interval(lo, hi, center, np.float64(0.0), whole)
 
 

@@ -167,10 +167,12 @@ def _classify(
     known = np.isfinite(before.value.magnitude) & np.isfinite(after.value.magnitude)
     steep = np.maximum(before.slope.magnitude, after.slope.magnitude)
     steep = np.where(np.isfinite(steep), steep, 0.0)
-    size = np.maximum(before.value.magnitude, after.value.magnitude)
+    # How far rounding may have moved the place.
+    shift = np.zeros(first.shape)
     if has_rounded_thresholds(program, relative_gap):
-        size = size + np.abs(first) * steep
-    allowed = relative_gap * size + sum(r.value for r in roundings) + 2 * steep * width
+        shift = relative_gap * np.abs(first)
+    size = np.maximum(before.value.magnitude, after.value.magnitude)
+    allowed = relative_gap * size + sum(r.value for r in roundings) + steep * (2 * width + shift)
     apart = _apart(before.value, after.value)
     gap = _gap(before.value, after.value)
     # With the same decisions on both sides, and between them, there is but one smooth formula.
@@ -190,7 +192,9 @@ def _classify(
     change = _middle(after.slope) - _middle(before.slope)
     blurred = sum(jet.slope.hi - jet.slope.lo for jet in limits)
     part = NEGLIGIBLE / relative_gap
-    doubt = NEGLIGIBLE * steep + part * sum(r.slope for r in roundings) + blurred
+    curved = np.maximum(before.curvature.magnitude, after.curvature.magnitude)
+    turned = np.where(np.isfinite(curved), curved, 0.0) * shift
+    doubt = NEGLIGIBLE * steep + part * sum(r.slope for r in roundings) + blurred + turned
     met = known & narrow & changed & ~jumps
     bent = np.abs(change) > doubt
 

@@ -52,7 +52,7 @@ from jaxsmooth.errors import ArgumentError
 Array = Any  # jax.Array, numpy.ndarray or a Python number
 
 # exp(-1100 log 2) underflows to 0 in float64: beyond it softplus is relu to the last bit.
-_FARTHEST = 1100.0
+FARTHEST = 1100.0
 
 
 def working_dtype(*arrays: Array) -> tuple[Any, Any]:
@@ -314,7 +314,7 @@ def _positive(mu: Array) -> Array:
 
 def _scaled(kernel: Kernel, x: Array, mu: Array) -> tuple[Array, Array]:
     """Where x is inside the window of a positive mu, and x / mu there (0 elsewhere)."""
-    reach = min(kernel.window, _FARTHEST)
+    reach = min(kernel.window, FARTHEST)
     inside = (jnp.abs(x) <= reach * mu) & _positive(mu)
     return inside, jnp.where(inside, x, 0.0) / jnp.where(inside, mu, 1.0)
 

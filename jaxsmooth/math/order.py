@@ -93,7 +93,11 @@ def largest_values(x: Array, mu: Array, count: int) -> Array:
     p = _maximisers(x, places, beta[..., None, None])
     value = _correction(*map(lax.stop_gradient, (x, ordered, beta[..., None], p)))
     # φ_k itself, around x_(k), has all derivatives, and would cost precision as a value.
-    sums = jnp.sum(p * (x[..., None, :] - places[..., :, None]), axis=-1)
+    # Far away p does not change, and a difference may overflow.
+    reach = 4 * beta[..., None, None]
+    fixed = lax.stop_gradient(x)
+    away = jnp.clip(fixed[..., None, :] - places[..., :, None], -reach, reach)
+    sums = jnp.sum(p * (away + (x - fixed)[..., None, :]), axis=-1)
     sums = sums - beta[..., None] / 2 * jnp.sum(p * p, axis=-1)
     moving = _difference(sums) + _centre(p) * beta[..., None]
     smooth = places + value + (moving - lax.stop_gradient(moving))

@@ -45,6 +45,12 @@ def windows(
     for axis, (low, high), dilation in zip(axes, padding, base_dilation, strict=True):
         x = _padded(x, axis, low, high, dilation, fill)
     reach = [(k - 1) * d + 1 for k, d in zip(size, window_dilation, strict=True)]
+    if any(x.shape[axis] < r for axis, r in zip(axes, reach, strict=True)):
+        counts = [
+            max(0, x.shape[axis] - r + s) // s
+            for axis, r, s in zip(axes, reach, strides, strict=True)
+        ]
+        return np.zeros((*x.shape[: x.ndim - rank], *counts, *size), x.dtype)
     view = sliding_window_view(x, reach, axis=axes) if rank else x
     lead = (slice(None),) * len(range(x.ndim - rank))
     steps = tuple(slice(None, None, s) for s in (*strides, *window_dilation))

@@ -268,7 +268,8 @@ class _Builder:
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, arguments, strict=True))
         for var, const in zip(jaxpr.constvars, consts, strict=True):
             env[var] = value = Value(var.aval)
-            self.constants[value] = const
+            # NumPy's arrays may be changed afterwards.
+            self.constants[value] = const.copy() if isinstance(const, np.ndarray) else const
 
         def read(atom: Any) -> Atom:
             if _compat.is_literal(atom):

@@ -76,7 +76,9 @@ def _table(given: Sequence[Atom], known: Mapping[Value, Any]) -> list[np.ndarray
         return None
     table = [np.asarray(v, np.float64) for v in found]
     knots = table[0]
-    if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > 0):
+    # Between knots that are nearer, JAX has the height of the first of them.
+    least = np.spacing(jnp.finfo(given[0].dtype).eps)
+    if not 1 < len(knots) <= _MOST_KNOTS or not np.all(np.diff(knots) > least):
         return None
     return table if all(np.isfinite(v).all() for v in table) else None
 
@@ -121,11 +123,13 @@ def _function(equation: Equation, known: dict[Value, Any]) -> Equation:
 def _steps(knots: np.ndarray, heights: np.ndarray, ends: Mapping[str, float]) -> Steps:
     steps: Steps = []
     total: Any = float(heights[0])
-    pieces = zip(knots, np.diff(knots), heights, np.diff(heights), strict=False)
-    for knot, width, height, rise in pieces:
-        piece: Any = float(height)
+    rises = np.diff(heights)
+    # From the end where the digits of the height are.
+    near = np.arange(len(rises)) + (abs(heights[1:]) < abs(heights[:-1]))
+    for knot, width, rise, end in zip(knots, np.diff(knots), rises, near, strict=False):
+        piece: Any = float(heights[end])
         if rise:
-            steps.append(("sub", (0, float(knot)), ()))
+            steps.append(("sub", (0, float(knots[end])), ()))
             steps.append(("div", (len(steps), float(width)), ()))
             steps.append(("mul", (len(steps), float(rise)), ()))
             steps.append(("add", (len(steps), piece), ()))

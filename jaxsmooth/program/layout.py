@@ -36,8 +36,10 @@ def shortens(equation: Equation) -> bool:
     if equation.primitive is not p.convert_element_type_p:
         return False
     source, target = equation.inputs[0].dtype, equation.outputs[0].dtype
-    both = jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating)
-    return both and jnp.promote_types(source, target) != target
+    if not (jnp.issubdtype(source, jnp.floating) and jnp.issubdtype(target, jnp.floating)):
+        return False
+    old, new = jnp.finfo(source), jnp.finfo(target)
+    return bool(old.nmant > new.nmant or old.maxexp > new.maxexp or old.minexp < new.minexp)
 
 
 def is_identity(equation: Equation) -> bool:

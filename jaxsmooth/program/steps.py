@@ -189,7 +189,7 @@ def _tanh(
         return None
     # Constants are floats, and values are numbered.
     first, second = (0.0 if e is _NAUGHT else e for e in difference)
-    if isinstance(second, int) and step(second) == ("neg", (first,), ()):
+    if isinstance(first, int) and isinstance(second, int) and step(second) == ("neg", (first,), ()):
         return [("tanh", (first,), ())]
     return [
         ("sub", (first, second), ()),

@@ -231,7 +231,7 @@ def _determinant(matrix: Any) -> Any:
     """
     size = matrix.shape[-1]
     twin = (_expanded if size <= _MOST_EXPANDED else _reflected)(matrix)
-    return twin + lax.stop_gradient(jnp.linalg.det(matrix) - twin)
+    return twin + (jnp.linalg.det(lax.stop_gradient(matrix)) - lax.stop_gradient(twin))
 
 
 def _expanded(matrix: Any) -> Any:
@@ -270,7 +270,7 @@ class DetRule(OfMatrices):
         rank = len(x.shape)
         best = None
         for axis in (rank - 1, rank - 2):
-            lengths = x.slices((axis,)).reshape(-1, x.shape[-1])
+            lengths = x.slices((axis,)).reshape(math.prod(x.shape[:-2]), x.shape[-1])
             volume = namespace(lengths).prod(lengths, axis=-1, keepdims=True)
             if best is None:
                 best = lengths, volume

@@ -11,7 +11,6 @@ Where c = 0 and all operands can be 0 there is a kink. It is smoothed as the rad
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -22,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxsmooth.math.array import Array, down, namespace, norm2, times, tiny, up
-from jaxsmooth.math.kernels import KERNELS, Kernel
+from jaxsmooth.math.kernels import KERNELS, Kernel, working_dtype
 from jaxsmooth.math.magnitude import (
     Magnitude,
     Response,
@@ -30,6 +29,7 @@ from jaxsmooth.math.magnitude import (
     scale,
     tighten,
 )
+from jaxsmooth.math.radial import length
 from jaxsmooth.math.range import Range, enclose
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.match import LENGTH
@@ -155,14 +155,27 @@ class LengthRule(KinkRule):
         active = self.active(eq)
         curvature = namespace(active).where(active, kernel.absolute_smoothness, 0.0)
         dtype = eq.equation.outputs[0].dtype
-        length = functools.partial(_length, dtype)
+
+        def compute(mu: Array, *operands: Any) -> Any:
+            operands = _working(dtype, operands)
+
+            def square(inside: Any, unit: Any) -> Any:
+                return reduce(
+                    jnp.add, [jnp.square(jnp.where(inside, x, 0.0) / unit) for x in operands]
+                )
+
+            def away(inside: Any) -> Any:
+                return _length([jnp.where(inside, 1.0, x) for x in operands])
+
+            return length(kernel, away, square, mu).astype(dtype)
+
         return Site(
             active,
             kernel.lower,
             kernel.upper,
             elementwise_response(curvature, change),
             eq.equation.inputs,
-            lambda mu, *operands: kernel.absolute(length(*operands), mu).astype(dtype),
+            compute,
             self.ends(eq),
             kernel.name,
         )
@@ -172,26 +185,28 @@ class LengthRule(KinkRule):
         if not self.has_kinks(equation):
             return None
         dtype = equation.outputs[0].dtype
-        return lambda *operands: _length(dtype, *operands).astype(dtype)
+        return lambda *operands: _length(_working(dtype, operands)).astype(dtype)
 
 
-def _length(dtype: Any, *operands: Any) -> Any:
-    """√(Σ x²), with derivatives that are finite also at 0, where they are not used.
+def _working(dtype: Any, operands: Sequence[Any]) -> list[Any]:
+    """The operands in a type that holds them and the result, and reciprocals of all of them.
 
-    Args:
-      dtype: of the program's result; it and those of the operands may differ.
-      *operands: x.
+    Behind a barrier: zero in one place and rounded to another number in a second would
+    divide by zero.
     """
-    operands = [x.astype(jnp.promote_types(x.dtype, dtype)) for x in operands]
-    # Zero in one place and rounded to another number in a second would divide by zero.
-    operands = lax.optimization_barrier(operands)
+    working = working_dtype(*operands, jnp.zeros((), dtype))[1]
+    return lax.optimization_barrier([x.astype(working) for x in operands])
+
+
+def _length(operands: Sequence[Any]) -> Any:
+    """√(Σ x²), with derivatives that are finite also at 0, where they are not used."""
     largest = reduce(jnp.maximum, [jnp.abs(x) for x in operands])
     positive = largest > 0
     # The length does not depend on the unit that it is measured in.
     unit = lax.stop_gradient(jnp.where(positive, largest, 1.0))
     squares = reduce(jnp.add, [jnp.square(x / unit) for x in operands])
     root = unit * jnp.sqrt(jnp.where(positive, squares, 1.0))
-    return jnp.where(positive, root, 0.0).astype(largest.dtype)
+    return jnp.where(positive, root, 0.0)
 
 
 define(LengthRule(), LENGTH)

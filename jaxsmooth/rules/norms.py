@@ -34,8 +34,9 @@ from jax import lax
 
 from jaxsmooth import errors
 from jaxsmooth.math.array import Array, down, gamma, namespace, norm2, times, tiny, up
-from jaxsmooth.math.kernels import KERNELS, Kernel
+from jaxsmooth.math.kernels import KERNELS, Kernel, working_dtype
 from jaxsmooth.math.magnitude import Magnitude, Response, crossed, tighten
+from jaxsmooth.math.radial import length
 from jaxsmooth.math.range import Range, enclose, lipschitz_image, within
 from jaxsmooth.program.graph import Equation
 from jaxsmooth.program.norms import CENTERED, NORM, NORMALISED
@@ -182,7 +183,7 @@ class NormRule(_Slices, KinkRule):
         axes, scale, offset = (params[name] for name in ("axes", "scale", "offset"))
 
         def compute(z: Any) -> Any:
-            z = z.astype(jnp.promote_types(z.dtype, result.dtype))
+            z = z.astype(working_dtype(z, jnp.zeros((), result.dtype))[1])
             root = jnp.sqrt(scale * jnp.sum(z * z, axis=axes) + offset)
             return root.reshape(result.shape).astype(result.dtype)
 
@@ -203,12 +204,17 @@ class NormRule(_Slices, KinkRule):
         def compute(mu: Array, z: Any) -> Any:
             # A total that is zero in one place is zero wherever it is formed again.
             z = lax.optimization_barrier(z)
-            z = z.astype(jnp.promote_types(z.dtype, result.dtype))
-            total = scale * jnp.sum(z * z, axis=axes)
-            positive = total > 0
-            # The derivative of the root at 0 is not finite, that of the kernel is 0.
-            root = jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1.0)), 0.0)
-            return kernel.absolute(root.reshape(shape), mu).astype(result.dtype)
+            z = z.astype(working_dtype(z, jnp.zeros((), result.dtype))[1])
+            total = scale * jnp.sum(z * z, axis=axes).reshape(shape)
+
+            def away(inside: Any) -> Any:
+                positive = (total > 0) & ~inside
+                return jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1.0)), inside * 1.0)
+
+            def square(inside: Any, unit: Any) -> Any:
+                return jnp.where(inside, total, 0.0) / unit / unit
+
+            return length(kernel, away, square, mu).astype(result.dtype)
 
         root = self.root(eq)
         return Site(

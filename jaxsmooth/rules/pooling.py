@@ -39,7 +39,7 @@ def reduced_axes(eq: Local) -> Windows:
     def windows(x: Any, fill: float) -> Any:
         kept = tuple(a for a in range(x.ndim) if a not in axes)
         moved = jnp.transpose(x, kept + axes)
-        return moved.reshape(*moved.shape[: len(kept)], -1)
+        return moved.reshape(*moved.shape[: len(kept)], math.prod(x.shape[a] for a in axes))
 
     return windows
 
@@ -76,7 +76,7 @@ def known_reduced_axes(eq: Local, stack: np.ndarray, fill: float) -> np.ndarray:
     axes = tuple(a + 1 for a in eq.params["axes"])
     kept = tuple(a for a in range(stack.ndim) if a not in axes)
     moved = np.transpose(stack, kept + axes)
-    return moved.reshape(*moved.shape[: len(kept)], -1)
+    return moved.reshape(*moved.shape[: len(kept)], math.prod(stack.shape[a] for a in axes))
 
 
 def known_pooled_windows(eq: Local, stack: np.ndarray, fill: float) -> np.ndarray:
@@ -91,7 +91,7 @@ def known_pooled_windows(eq: Local, stack: np.ndarray, fill: float) -> np.ndarra
         window_dilation=eq.params["window_dilation"],
         fill=fill,
     )
-    return view.reshape(*view.shape[: stack.ndim], -1)
+    return view.reshape(*view.shape[: stack.ndim], math.prod(view.shape[stack.ndim :]))
 
 
 class MaximumRule(KinkRule):
@@ -146,7 +146,8 @@ class MaximumRule(KinkRule):
         def compute() -> tuple[Array, Array]:
             lo, hi = self.bounds(eq)
             xp = namespace(lo, hi)
-            may_win = (hi >= xp.max(lo, axis=-1, keepdims=True)) & (hi > -np.inf)
+            least = xp.max(lo, axis=-1, keepdims=True, initial=-np.inf)
+            may_win = (hi >= least) & (hi > -np.inf)
             return may_win, xp.sum(may_win, axis=-1) > 1
 
         return eq.once("candidates", compute)
@@ -155,8 +156,10 @@ class MaximumRule(KinkRule):
         (x,) = eq.ranges
         lo, hi = self.bounds(eq)
         xp = namespace(lo, hi)
-        lo, hi = xp.max(lo, axis=-1), xp.max(hi, axis=-1)
-        center = self.sign * xp.max(self.gather(eq, self.sign * x.center, -np.inf), axis=-1)
+        # The largest of nothing.
+        lo, hi = (xp.max(end, axis=-1, initial=-np.inf) for end in (lo, hi))
+        center = self.gather(eq, self.sign * x.center, -np.inf)
+        center = self.sign * xp.max(center, axis=-1, initial=-np.inf)
         if self.sign < 0:
             lo, hi = -hi, -lo
         factor = up(np.sqrt(self.overlap(eq)))

@@ -134,7 +134,8 @@ class SolveRule(SystemRule):
         shape, order = eq.ranges[1].shape, self._order(eq)
         moved = namespace(stack).transpose(stack, (0, *(a + 1 for a in order)))
         count = math.prod(shape[a] for a in eq.params["shared"])
-        return moved.reshape(len(stack), count, shape[eq.params["axis"]], -1)
+        rest = math.prod(shape[a] for a in order[len(eq.params["shared"]) + 1 :])
+        return moved.reshape(len(stack), count, shape[eq.params["axis"]], rest)
 
     def back(self, eq: Local, stack: Array) -> Array:
         shape, order = eq.ranges[1].shape, self._order(eq)

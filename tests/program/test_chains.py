@@ -115,6 +115,9 @@ BY_HAND = {
     "tanh": (
         lambda x: (jnp.exp(x) - jnp.exp(-x)) / (jnp.exp(x) + jnp.exp(-x)), jnp.tanh
     ),
+    "bipolar": (
+        lambda x: (1 - jnp.exp(-x)) / (1 + jnp.exp(-x)), lambda x: jnp.tanh(x / 2)
+    ),
     "tanh of e^x": (
         lambda x: (jnp.exp(x) - 1) / (jnp.exp(x) + 1), lambda x: jnp.tanh(x / 2)
     ),

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsmooth import DiscontinuityError, UnsupportedPrimitiveError, anything, box, fixed, smooth
+from jaxsmooth import (
+    DiscontinuityError,
+    JaxsmoothError,
+    UnsupportedPrimitiveError,
+    anything,
+    box,
+    fixed,
+    smooth,
+)
 from tests.soundness.trees import attack
 
 KNOTS = np.array([-1.0, 0.5, 1.0, 2.0])
@@ -144,3 +152,21 @@ def test_accurate_beside_a_steep_piece(knots, heights, dtype, eps):
     right = np.clip(np.searchsorted(knots, x), 1, len(knots) - 1)
     sizes = np.maximum(1.0, np.maximum(heights[right - 1], heights[right]))
     assert np.all(away <= certificate.error + 4 * np.finfo(dtype).eps * sizes)
+
+
+@pytest.mark.parametrize("knots", [[0.0, 1e-14, 1.0], [0.0, 1e-15, 2e-15, 1.0]])
+def test_knots_that_jax_takes_for_one(knots):
+    """Between those nearer than about 1e-14, jnp.interp has the height of the first: it jumps."""
+    heights = jnp.arange(float(len(knots)))
+    with pytest.raises(JaxsmoothError):
+        smooth(
+            lambda x: jnp.interp(x, jnp.asarray(knots), heights), 0.1, box(-1.0, 1.0)
+        ).certificate(jnp.float32(0))
+
+
+def test_steep_descents():
+    """From 2^60 to 1: the digits are those of the lower end."""
+    f = lambda x: jnp.interp(x, jnp.asarray([-1.0, 0, 0.5, 1]), jnp.asarray([0, 2.0**60, 1, 3]))  # noqa: E731
+    f_eps = smooth(f, 0.1, box(0.5, 1.0))
+    x = jnp.linspace(0.5, 1.0, 11)
+    np.testing.assert_allclose(f_eps(x), f(x), atol=0.11)

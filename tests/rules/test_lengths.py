@@ -115,3 +115,35 @@ def test_single_precision():
         points = np.random.default_rng(0).uniform(-7e-3, 7e-3, (100, 2)).astype(np.float32)
         errors = jax.vmap(f_eps)(points) - np.hypot(points[:, 0], points[:, 1])
         assert np.abs(errors).max() <= certificate.error * (1 + 1e-5)
+
+
+ROOTS = {
+    "norm": lambda x: jnp.sqrt(jnp.sum(x**2)),
+    "hypot": lambda x: jnp.hypot(x[0], x[1]),
+    "std": jnp.std,
+}
+
+
+@pytest.mark.parametrize("kernel", ["centered", "minimax", "softplus", "c2"])
+@pytest.mark.parametrize("name", ROOTS)
+def test_second_derivatives_near_zero(name, kernel):
+    """They are differences of numbers near 1/2 over a length, unless that is written otherwise."""
+    f_eps = smooth(ROOTS[name], 0.1, box(-1.0, 1.0), kernel=kernel)
+    smoothness = f_eps.certificate(jnp.zeros(3)).smoothness
+    points = jnp.asarray([0, 1e-20, 1e-8, 3e-8, 1e-6, 1e-5, 1e-3, 0.03, 0.05, 0.3])[:, None]
+    points = jnp.concatenate([points * jnp.asarray(v) for v in ([1.0, 0.3, -0.5], [1.0, 0, 0])])
+    for inner in (jax.jacrev, jax.jacfwd):
+        norms = np.linalg.norm(jax.vmap(jax.jacfwd(inner(f_eps)))(points), 2, axis=(1, 2))
+        assert norms.max() <= smoothness * (1 + 1e-5)
+        np.testing.assert_allclose(norms[0], norms[2], rtol=1e-5)
+        assert norms[0] >= 0.49 * smoothness
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_half_precision_near_zero(name):
+    f_eps = smooth(ROOTS[name], 0.1, box(-1.0, 1.0))
+    for size in (1e-5, 3e-3):
+        x = jnp.asarray([size, 0.0, size], jnp.float16)
+        assert f_eps(x).dtype == x.dtype
+        assert np.isfinite(jax.jacfwd(f_eps)(x)).all()
+        assert np.isfinite(jax.hessian(f_eps)(x)).all()
