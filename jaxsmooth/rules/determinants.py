@@ -237,7 +237,8 @@ def _determinant(matrix: Any) -> Any:
 def _expanded(matrix: Any) -> Any:
     """det S without a division, row by row: the minors of the first k rows in all k columns."""
     size = matrix.shape[-1]
-    minors, places = jnp.ones_like(matrix[..., 0, :1]), {(): 0}
+    minors = jnp.ones_like(matrix[..., 0, :1])
+    places: dict[tuple[int, ...], int] = {(): 0}
     for row in range(size):
         columns = list(itertools.combinations(range(size), row + 1))
         # Expanded by the last row: every column in turn, and the minor of the others.

@@ -156,8 +156,8 @@ class LengthRule(KinkRule):
         curvature = namespace(active).where(active, kernel.absolute_smoothness, 0.0)
         dtype = eq.equation.outputs[0].dtype
 
-        def compute(mu: Array, *operands: Any) -> Any:
-            operands = _working(dtype, operands)
+        def compute(mu: Array, *given: Any) -> Any:
+            operands = _working(dtype, given)
 
             def square(inside: Any, unit: Any) -> Any:
                 return reduce(

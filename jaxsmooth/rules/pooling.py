@@ -189,7 +189,7 @@ class MaximumRule(KinkRule):
         counts = may_win | active[..., None]
         xp = namespace(m.entries, counts)
         entries = xp.where(counts[None], self.gather_stack(eq, m.entries), 0.0)
-        return [tighten(xp.max(entries, axis=-1), norm)]
+        return [tighten(xp.max(entries, axis=-1, initial=0.0), norm)]
 
     def site(self, eq: Local, kernel: Kernel, magnitudes: Sequence[Magnitude | None]) -> Site:
         (m,) = magnitudes
@@ -210,10 +210,10 @@ class MaximumRule(KinkRule):
             active,
             -1.0,
             1.0,
-            self._response(eq, m, active, smooth.smoothness(self.size(eq))),
+            self._response(eq, m, active, smooth.smoothness(max(self.size(eq), 1))),
             eq.equation.inputs,
             compute,
-            (xp.max(lo, axis=-1), xp.max(hi, axis=-1)),
+            tuple(xp.max(end, axis=-1, initial=-np.inf) for end in (lo, hi)),
             smooth.name,
         )
 
