@@ -98,8 +98,12 @@ def test_fixed_values_are_read_in_the_dtype_of_the_argument() -> None:
         for bound in (leaf.lo, leaf.hi, leaf.center):
             np.testing.assert_array_equal(bound, np.full(leaf.shape, np.float64(np.float32(0.1))))
         assert domain.groups[leaf.group].radius == 0
-    assert domain.leaves[1].value is value["w"]
-    assert domain.leaves[0].value.shape == (3,)
+        assert leaf.value.dtype == np.float32
+        np.testing.assert_array_equal(leaf.value, np.full(leaf.shape, np.float32(0.1)))
+    # What cannot be changed afterwards is not copied.
+    kept = jnp.full((2, 3), 0.1, jnp.float32)
+    domain = resolve((fixed({"b": 0.1, "w": kept}),), (PARAMS,))
+    assert domain.leaves[1].value is kept
     assert not resolve((0.0,), (X,)).leaves[0].fixed
 
 

@@ -84,14 +84,18 @@ def test_random_choices(seed: int) -> None:
 
 
 def test_guards_behind_arithmetic() -> None:
-    """log_ndtr chooses between formulas at 8, which is at no float of the variable here."""
+    """log of the normal distribution changes its formula at 8, which is at no float here."""
 
     def f(x: jax.Array) -> jax.Array:
-        return jax.scipy.stats.norm.logcdf(jnp.maximum(3.0 * x + 1.0, -2.0))
+        y = 3.0 * x + 1.0
+        far = y > 8.0
+        erf, erfc = jax.scipy.special.erf, jax.scipy.special.erfc
+        near = jnp.log(0.5 * (1 + erf(jnp.where(far, -y, y) / 2)))
+        return jnp.where(far, jnp.log1p(-0.5 * erfc(y / 2)), near)
 
     with jax.enable_x64(True):
-        bounds = jaxsmooth.box(-1.0, 5.0)
-        c = jaxsmooth.smooth(f, 1e-3, bounds).certificate(jnp.zeros(1))
-        x = jnp.linspace(-1.0, 5.0, 20001)
-        steepest = float(abs(jax.vmap(jax.grad(f))(x)).max())
+        f_eps = jaxsmooth.smooth(f, 1e-3, jaxsmooth.box(-1.0, 5.0))
+        c = f_eps.certificate(0.0)
+        # f's own derivative by JAX is 0·∞ in the branch that is not taken.
+        steepest = float(abs(jax.vmap(jax.grad(f_eps))(jnp.linspace(-1.0, 5.0, 20001))).max())
     assert steepest <= c.lipschitz <= 1.05 * steepest

@@ -78,7 +78,9 @@ def expression(seed: int) -> Function:
     return run
 
 
-@pytest.mark.parametrize("first", range(0, 40, 10))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 100, 10))]
+)
 def test_constants_hold(first: int) -> None:
     with jax.enable_x64(True):
         refused = sum(not holds(expression(seed)) for seed in range(first, first + 10))
