@@ -102,6 +102,11 @@ class _Batch:
         )
 
 
+def is_narrow(lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """Whether [lo, hi] is as small as what a threshold between two numbers leaves undecided."""
+    return hi - lo <= 2.0**-36 * np.abs(lo) + 2.0**-1000
+
+
 def discards_singular(program: Univariate, cells: Cells) -> bool:
     """Whether a choice discards, on some cell, what is undefined or has no bound there.
 
@@ -115,8 +120,7 @@ def discards_singular(program: Univariate, cells: Cells) -> bool:
     result = walk.run(program)
 
     def singular(jet: Jet) -> np.ndarray:
-        sizes = (jet.value.magnitude, jet.slope.magnitude, jet.curvature.magnitude)
-        return jet.bad | ~np.isfinite(sizes).all(axis=0)
+        return jet.bad | ~jet.bounded
 
     computed = [singular(v) for v in walk.values if isinstance(v, Jet)]
     return bool(np.any(np.any(computed, axis=0) & ~singular(result)))
@@ -157,7 +161,7 @@ def _numbers(jet: Jet) -> np.ndarray:
 
 def _by_branches(program: Univariate, batch: _Batch) -> _Batch:
     """The cells, of which small ones that stay undecided are enclosed branch by branch."""
-    small = batch.undecided & (batch.hi - batch.lo <= 2.0**-36 * np.abs(batch.lo) + 2.0**-1000)
+    small = batch.undecided & is_narrow(batch.lo, batch.hi)
     if not 0 < small.sum() <= MOST_ISOLATED:
         return batch
     jet = branched(program, Interval(batch.lo[small], batch.hi[small]))

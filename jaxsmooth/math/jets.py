@@ -42,6 +42,12 @@ class Jet:
     bad: np.ndarray
     undecided: np.ndarray
 
+    @property
+    def bounded(self) -> np.ndarray:
+        """Where the value and both derivatives are enclosed by numbers."""
+        parts = (self.value.magnitude, self.slope.magnitude, self.curvature.magnitude)
+        return np.isfinite(parts).all(axis=0)
+
     def flags(self, *others: Jet) -> tuple[np.ndarray, np.ndarray]:
         """Flags of a value computed from this one and others."""
         bad, undecided = self.bad, self.undecided

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxsmooth.math.cells import Cells
+from jaxsmooth.math.cells import Cells, is_narrow
 from jaxsmooth.math.interval import Interval
 from jaxsmooth.math.jets import Jet, Walk, stacked
 from jaxsmooth.math.rounding import NEGLIGIBLE, Rounding, has_rounded_thresholds, rounding
@@ -187,7 +187,7 @@ def _classify(
     within = Walk(Interval(first, last), tied=True).run(program).value
     stray = np.where(width > 0, np.maximum(stray, _apart(hull, within)), stray)
     # A run of undecided cells that is not tiny was given up, not located.
-    narrow = width <= 2.0**-36 * np.abs(first) + 2.0**-1000
+    narrow = is_narrow(first, last)
     jumps = known & narrow & ((changed & (apart > allowed)) | (stray > allowed))
     change = _middle(after.slope) - _middle(before.slope)
     blurred = sum(jet.slope.hi - jet.slope.lo for jet in limits)
@@ -199,9 +199,8 @@ def _classify(
     bent = np.abs(change) > doubt
 
     # The point may be of the side that is infinite; and derivatives there are those to its right.
-    bounded = [_is_bounded(jet) for jet in limits]
-    singular = narrow & changed & ~(bounded[0] & bounded[1])
-    safe = bounded[1] & (width == 0) & (here == sides[1]).all(axis=0)
+    singular = narrow & changed & ~(before.bounded & after.bounded)
+    safe = after.bounded & (width == 0) & (here == sides[1]).all(axis=0)
 
     broken, isolated = np.zeros((2, cells.undecided.size), bool)
     for i in np.flatnonzero(jumps | singular | ~narrow):
@@ -237,11 +236,6 @@ def _classify(
             ends[1] = float((_middle(within) if width[i] > 0 else at[0])[i])
         found.append(Discontinuity(float(exact[i]), *ends))
     return seams, tuple(found), broken, isolated, tuple(exact[singular].tolist())
-
-
-def _is_bounded(jet: Jet) -> np.ndarray:
-    parts = (jet.value.magnitude, jet.slope.magnitude, jet.curvature.magnitude)
-    return np.isfinite(parts).all(axis=0)
 
 
 def _locate(program: Univariate, first: np.ndarray, last: np.ndarray) -> np.ndarray:

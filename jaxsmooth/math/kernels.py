@@ -55,8 +55,8 @@ Array = Any  # jax.Array, numpy.ndarray or a Python number
 FARTHEST = 1100.0
 
 
-def working_dtype(*arrays: Array) -> tuple[Any, Any]:
-    """The dtype of the arrays, and the one their kernels are evaluated in.
+def working_dtype(*arrays: Any) -> tuple[Any, Any]:
+    """The dtype of the arrays, or of others' dtypes, and the one their kernels are evaluated in.
 
     Raises:
         ArgumentError: If it is not a real floating-point dtype.

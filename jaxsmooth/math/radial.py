@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,20 +58,17 @@ def _root_jvp(primals: Any, tangents: Any) -> Any:
     return _root(s), jnp.where(s > 0, 0.5 / _root(jnp.where(s > 0, s, 1.0)), 0.0) * ds
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _unit_length(kernel: Kernel, s: Array) -> Array:
     """G(s)."""
+    t = _root(s)
+    return t / 2 + kernel.unit_correction(t)
 
-    @jax.custom_jvp
-    def unit_length(s: Array) -> Array:
-        t = _root(s)
-        return t / 2 + kernel.unit_correction(t)
 
-    @unit_length.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        (s,), (ds,) = primals, tangents
-        return unit_length(s), _RATIOS[kernel.name](s) / 4 * ds
-
-    return unit_length(s)
+@_unit_length.defjvp
+def _unit_length_jvp(kernel: Kernel, primals: Any, tangents: Any) -> Any:
+    (s,), (ds,) = primals, tangents
+    return _unit_length(kernel, s), _RATIOS[kernel.name](s) / 4 * ds
 
 
 def _tanh_ratio(s: Array) -> Array:

@@ -33,9 +33,9 @@ def special(xp: Any) -> Any:
     return known if xp is np else traced
 
 
-def either(name: str, *parameters: float) -> Callable[[Any, Array], Array]:
-    """The special function of that name, of its last argument."""
-    return lambda xp, x: getattr(special(xp), name)(*parameters, x)
+def either(name: str) -> Callable[[Any, Array], Array]:
+    """The special function of that name."""
+    return lambda xp, x: getattr(special(xp), name)(x)
 
 
 def _polygamma(order: int) -> Derivative:

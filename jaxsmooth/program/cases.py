@@ -215,18 +215,18 @@ def _root(atom: Atom, producers: Producers) -> Atom:
 
 
 def _drops_wild(
-    places: Places, options: Sequence[Atom], producers: Producers, known: Mapping[Value, Any]
+    chain: Sequence[Equation],
+    options: Sequence[Atom],
+    producers: Producers,
+    known: Mapping[Value, Any],
 ) -> bool:
-    """Whether known conditions drop an option that may not be computed in vain."""
-    held = [i for i, (c, _) in enumerate(places) if isinstance(c, Literal) and c.value]
-    last = held[-1] if held else -1
-    kept = {number for c, number in places[last + 1 :] if not isinstance(c, Literal)}
-    kept.add(places[last][1] if held else 0)
-    counting = [options[number] for number in kept]
+    """Whether a chain of choices leaves out an option that may not be computed in vain."""
+    read = {a for e in chain for a in e.inputs}
+    kept = [option for option in options if option in read]
     return any(
-        not all(is_tame(option, x, producers, known) for x in counting)
-        for number, option in enumerate(options)
-        if number not in kept and not (isinstance(option, Literal) or option in known)
+        not all(is_tame(option, x, producers, known) for x in kept)
+        for option in options
+        if option not in read and not (isinstance(option, Literal) or option in known)
     )
 
 
@@ -248,9 +248,9 @@ def _by_condition(
     # Of a chain of choices only the last one, which f makes, may be smoothed.
     single = sum(isinstance(condition, Value) for condition, _ in conditions) == 1
     if single and len(options) == len(conditions):
-        if _drops_wild(conditions, options, producers, known):
-            return [equation]
-        return _chain(equation, conditions, options)
+        # Without what a known condition overrides.
+        chain = live(_chain(equation, conditions, options), equation.outputs)
+        return [equation] if _drops_wild(chain, options, producers, known) else chain
     if which.dtype == np.bool_ or index.dtype != np.bool_ or index.shape != which.shape:
         return [equation]
     # A truth value as a number is 0 or 1: further cases are never chosen.

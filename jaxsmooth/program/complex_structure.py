@@ -69,9 +69,9 @@ _NUMBERS = jax.ShapeDtypeStruct((4,), np.float32)
 
 # Those that `jax.extend.core.primitives` leaves out, or that older versions do not have.
 STACK = primitive_in(lambda x: jnp.stack([x, x]), "stack", _NUMBERS)
-_TILE = primitive_in(lambda x: jnp.tile(x, 2), "tile", _NUMBERS)
-_SPLIT = primitive_in(lambda x: jnp.split(x, 2), "split", _NUMBERS)
-_UNSTACK = primitive_in(jnp.unstack, "unstack", _NUMBERS)
+TILE = primitive_in(lambda x: jnp.tile(x, 2), "tile", _NUMBERS)
+SPLIT = primitive_in(lambda x: jnp.split(x, 2), "split", _NUMBERS)
+UNSTACK = primitive_in(jnp.unstack, "unstack", _NUMBERS)
 _BARRIER = primitive_in(lax.optimization_barrier, "optimization_barrier", _NUMBERS)
 _SUBTRACTION = primitive_in(lambda x: x.at[0].subtract(x[1]), "scatter-sub", _NUMBERS)
 
@@ -80,7 +80,7 @@ _PARAMS: dict[Any, Callable[[Equation], Params]] = {
         (
             p.add_p, p.sub_p, p.neg_p, p.add_jaxvals_p, p.copy_p, p.name_p, p.stop_gradient_p,
             p.sharding_constraint_p, p.device_put_p, p.reduce_sum_p, p.cumsum_p, p.rev_p,
-            p.squeeze_p, p.concatenate_p, STACK, _SPLIT, _UNSTACK, _BARRIER,
+            p.squeeze_p, p.concatenate_p, STACK, SPLIT, UNSTACK, _BARRIER,
         ),
         _same,
     ),
@@ -88,7 +88,7 @@ _PARAMS: dict[Any, Callable[[Equation], Params]] = {
     p.reshape_p: _reshape,
     p.transpose_p: _transpose,
     p.slice_p: _with(start_indices=0, limit_indices=2, strides=1),
-    _TILE: _with(reps=1),
+    TILE: _with(reps=1),
     p.reduce_window_sum_p: _with(
         window_dimensions=1,
         window_strides=1,

@@ -18,12 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as p
 
-from jaxsmooth._compat import primitive_in
+from jaxsmooth.program.complex_structure import UNSTACK
 from jaxsmooth.program.determinants import LOGDET, SIGN
 from jaxsmooth.program.eigenvalues import EIGENVALUES
 from jaxsmooth.program.factors import CHOLESKY
@@ -318,11 +316,10 @@ class Positive:
         return term, exponent, tuple(map(int, index)), slack / float(distances[index])
 
 
-_UNSTACK = primitive_in(jnp.unstack, "unstack", jax.ShapeDtypeStruct((4,), jnp.float32))
 _NONNEGATIVE = frozenset(
     {p.exp_p, p.exp2_p, p.square_p, p.logistic_p, p.cosh_p, p.erfc_p, p.sqrt_p, p.rsqrt_p}
 )
 _KEEPING = frozenset(
     {p.add_p, p.mul_p, p.div_p, p.log1p_p, p.expm1_p, p.tanh_p, p.reduce_sum_p,
-     p.slice_p, p.reshape_p, p.rev_p, _UNSTACK}
+     p.slice_p, p.reshape_p, p.rev_p, UNSTACK}
 )  # fmt: skip

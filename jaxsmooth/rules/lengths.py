@@ -194,7 +194,7 @@ def _working(dtype: Any, operands: Sequence[Any]) -> list[Any]:
     Behind a barrier: zero in one place and rounded to another number in a second would
     divide by zero.
     """
-    working = working_dtype(*operands, jnp.zeros((), dtype))[1]
+    working = working_dtype(*operands, dtype)[1]
     return lax.optimization_barrier([x.astype(working) for x in operands])
 
 

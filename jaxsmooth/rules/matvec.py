@@ -19,8 +19,8 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from jaxsmooth import errors
-from jaxsmooth._compat import primitive_in
 from jaxsmooth.math.array import concretely
+from jaxsmooth.program.complex_structure import SPLIT, STACK, TILE, UNSTACK
 from jaxsmooth.program.evaluate import bind
 from jaxsmooth.program.graph import Atom, Equation, Literal, Value, flatten, from_jaxpr, live
 
@@ -28,15 +28,8 @@ _MOVING = frozenset(
     {
         p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p, p.transpose_p, p.slice_p, p.rev_p,
         p.concatenate_p, p.pad_p, p.gather_p, p.dynamic_slice_p, p.select_n_p,
+        STACK, TILE, SPLIT, UNSTACK,
     }
-).union(
-    primitive_in(function, name, jax.ShapeDtypeStruct((4,), jnp.float32))
-    for name, function in {
-        "stack": lambda x: jnp.stack([x, x]),
-        "tile": lambda x: jnp.tile(x, 2),
-        "split": lambda x: jnp.split(x, 2),
-        "unstack": jnp.unstack,
-    }.items()
 )  # fmt: skip
 _KEEPING = frozenset({p.copy_p, p.convert_element_type_p, p.reduce_precision_p, p.stop_gradient_p})
 _ADDING = {p.add_p: p.add_p, p.sub_p: p.add_p, p.add_jaxvals_p: p.add_jaxvals_p}

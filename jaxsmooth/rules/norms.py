@@ -183,7 +183,7 @@ class NormRule(_Slices, KinkRule):
         axes, scale, offset = (params[name] for name in ("axes", "scale", "offset"))
 
         def compute(z: Any) -> Any:
-            z = z.astype(working_dtype(z, jnp.zeros((), result.dtype))[1])
+            z = z.astype(working_dtype(z, result.dtype)[1])
             root = jnp.sqrt(scale * jnp.sum(z * z, axis=axes) + offset)
             return root.reshape(result.shape).astype(result.dtype)
 
@@ -204,7 +204,7 @@ class NormRule(_Slices, KinkRule):
         def compute(mu: Array, z: Any) -> Any:
             # A total that is zero in one place is zero wherever it is formed again.
             z = lax.optimization_barrier(z)
-            z = z.astype(working_dtype(z, jnp.zeros((), result.dtype))[1])
+            z = z.astype(working_dtype(z, result.dtype)[1])
             total = scale * jnp.sum(z * z, axis=axes).reshape(shape)
 
             def away(inside: Any) -> Any:
